@@ -1,0 +1,85 @@
+"""ovdecode: a decoding laboratory for OpenVINO.
+
+    import ovdecode as od
+
+    model = od.load("smollm2")
+    print(model.generate("Once upon a time", od.Sampling(temperature=0.8, top_p=0.95), seed=1))
+
+Every plugin is an attribute of this package under its class name (`od.Sampling`, `od.TopP`, `od.MaxTime`). Nothing
+heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ovdecode.candidates import Candidates as Candidates
+    from ovdecode.engine import Engine as Engine
+    from ovdecode.engine import Task as Task
+    from ovdecode.forward import Answer as Answer
+    from ovdecode.forward import Forward as Forward
+    from ovdecode.generation import Generation as Generation
+    from ovdecode.loading import load as load
+    from ovdecode.model import Model as Model
+    from ovdecode.model import run as run
+    from ovdecode.plugin import require as require
+    from ovdecode.processor import LogitsProcessor as LogitsProcessor
+    from ovdecode.processor import trace as trace
+    from ovdecode.random import Random as Random
+    from ovdecode.registry import register as register
+    from ovdecode.runners.table import TableRunner as TableRunner
+    from ovdecode.sequence import Fold as Fold
+    from ovdecode.sequence import Sequence as Sequence
+    from ovdecode.spec import parse as parse
+    from ovdecode.stopping import StoppingCriterion as StoppingCriterion
+    from ovdecode.stopping import StopReason as StopReason
+    from ovdecode.strategy import Hypothesis as Hypothesis
+    from ovdecode.strategy import Outcome as Outcome
+    from ovdecode.strategy import Strategy as Strategy
+    from ovdecode.strategy import gather as gather
+    from ovdecode.vocabulary import Vocabulary as Vocabulary
+
+_HOME = {
+    "Answer": "forward",
+    "Candidates": "candidates",
+    "Engine": "engine",
+    "Fold": "sequence",
+    "Forward": "forward",
+    "Generation": "generation",
+    "Hypothesis": "strategy",
+    "LogitsProcessor": "processor",
+    "Model": "model",
+    "Outcome": "strategy",
+    "Random": "random",
+    "Sequence": "sequence",
+    "StopReason": "stopping",
+    "StoppingCriterion": "stopping",
+    "Strategy": "strategy",
+    "TableRunner": "runners.table",
+    "Task": "engine",
+    "Vocabulary": "vocabulary",
+    "gather": "strategy",
+    "load": "loading",
+    "parse": "spec",
+    "register": "registry",
+    "require": "plugin",
+    "run": "model",
+    "trace": "processor",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"ovdecode.{_HOME[name]}"), name)
+    from ovdecode.registry import GROUPS
+
+    for group in GROUPS.values():
+        for entry in entry_points(group=group):
+            if entry.value.endswith(f":{name}"):
+                return entry.load()
+    raise AttributeError(f"module `ovdecode` has no attribute `{name}`")

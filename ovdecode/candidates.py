@@ -1,0 +1,155 @@
+"""What is still possible as the next token: ids with their logits, narrower after each truncation."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.errors import LogitsError
+from ovdecode.numerics import Floats, log_softmax, logsumexp, softmax, top_indices
+
+if TYPE_CHECKING:
+    from ovdecode.random import Random
+
+Mask = NDArray[np.bool_]
+
+
+class Candidates:
+    """Token ids with their logits; every method returns new candidates and leaves these as they were.
+
+    Args:
+        logits: shape (n,); never written to.
+        ids: the token id of each, shape (n,), rising; None while all tokens of the vocabulary are there.
+    """
+
+    def __init__(self, logits: Floats, ids: NDArray[np.intp] | None = None) -> None:
+        self.logits = logits
+        self._ids = ids
+
+    @property
+    def dense(self) -> bool:
+        """Whether position i is still token i, for every token of the vocabulary."""
+        return self._ids is None
+
+    @cached_property
+    def ids(self) -> NDArray[np.intp]:
+        """Token ids, rising, shape (n,)."""
+        return np.arange(len(self.logits)) if self._ids is None else self._ids
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Normalised over what is left, shape (n,)."""
+        return softmax(self.checked)
+
+    @cached_property
+    def logprobs(self) -> Floats:
+        """Log of `probabilities`, shape (n,)."""
+        return log_softmax(self.checked)
+
+    @property
+    def weights(self) -> Floats:
+        """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided."""
+        weights = np.subtract(self.checked, self.logits.max())
+        np.exp(weights, out=weights)
+        return weights
+
+    @property
+    def checked(self) -> Floats:
+        """The logits, after making sure that they are a distribution."""
+        if len(self.logits) == 0:
+            raise LogitsError(
+                "no token is left possible; a constraint and another processor exclude each other"
+            )
+        peak = self.logits.max()
+        if not np.isfinite(peak):
+            what = (
+                "all -inf, so no token is left possible"
+                if peak == -np.inf
+                else f"not numbers (largest: {peak})"
+            )
+            raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
+        return self.logits
+
+    @property
+    def entropy(self) -> float:
+        """Shannon entropy of `probabilities`, in nats."""
+        surprises = np.maximum(
+            self.logprobs, np.finfo(self.logprobs.dtype).min
+        )  # 0 · -inf would be NaN, not 0
+        surprises *= self.probabilities
+        return -float(surprises.sum(dtype=np.float64))
+
+    def argmax(self) -> int:
+        """The most probable token; the lowest id among equals."""
+        index = int(self.logits.argmax()) if len(self.logits) else 0
+        if len(self.logits) == 0 or not np.isfinite(self.logits[index]):
+            self.checked  # noqa: B018  raises, and says why
+        return index if self._ids is None else int(self._ids[index])
+
+    def draw(self, rng: Random) -> int:
+        """A token at random, each with its probability."""
+        index = rng.choose(self.weights)
+        return index if self._ids is None else int(self._ids[index])
+
+    def top(self, count: int) -> Candidates:
+        """The `count` most probable, ties to the lower id; all if there are fewer."""
+        return self if count >= len(self) else self.at(top_indices(self.logits, count))
+
+    def at(self, positions: NDArray[np.intp]) -> Candidates:
+        """Only those at the given positions (not ids), which must rise."""
+        return Candidates(self.logits[positions], positions if self._ids is None else self._ids[positions])
+
+    def keep(self, mask: Mask) -> Candidates:
+        """Only those where `mask`, shape (n,), holds."""
+        return self.at(np.flatnonzero(mask))
+
+    def with_logits(self, logits: Floats) -> Candidates:
+        """The same tokens with other logits, shape (n,)."""
+        return Candidates(logits, self._ids)
+
+    def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:
+        """Where these distinct token ids are; tokens that are no longer candidates are left out."""
+        if self._ids is None:
+            return tokens[(tokens >= 0) & (tokens < len(self.logits))].astype(np.intp)
+        if len(self._ids) == 0:
+            return np.empty(0, np.intp)
+        index = np.searchsorted(self._ids, tokens)
+        index[index == len(self._ids)] = 0
+        return index[self._ids[index] == tokens]
+
+    def without(self, tokens: NDArray[Any]) -> Candidates:
+        """All but these token ids."""
+        mask = np.ones(len(self), bool)
+        mask[self.positions(tokens)] = False
+        return self if mask.all() else self.keep(mask)
+
+    def only(self, tokens: NDArray[Any]) -> Candidates:
+        """Of these distinct token ids, those that are candidates."""
+        return self.at(np.sort(self.positions(tokens)))
+
+    def spread(self, size: int) -> Floats:
+        """Logits over the whole vocabulary, shape (size,): -inf for every token that is no candidate."""
+        if self._ids is None:
+            return self.logits
+        logits = np.full(size, -np.inf, self.logits.dtype)
+        logits[self._ids] = self.logits
+        return logits
+
+    def distribution(self, size: int) -> NDArray[np.float64]:
+        """Probabilities over the whole vocabulary in double precision, shape (size,)."""
+        probabilities = np.zeros(size)
+        logits = self.checked.astype(np.float64)
+        probabilities[self.ids] = np.exp(logits - logsumexp(logits))
+        return probabilities
+
+    def __repr__(self) -> str:
+        if len(self) > 8:
+            return f"Candidates({len(self)} tokens)"
+        pairs = ", ".join(f"{token}: {logit:.4g}" for token, logit in zip(self.ids, self.logits, strict=True))
+        return f"Candidates({{{pairs}}})"

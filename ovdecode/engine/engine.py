@@ -1,0 +1,169 @@
+"""The engine: asks every live strategy what it wants, runs one inference a model, and hands the answers back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ovdecode.engine.job import Job, note_answer
+from ovdecode.engine.schedule import schedule
+from ovdecode.engine.task import Task
+from ovdecode.errors import ConfigurationError
+from ovdecode.forward import Answer, Forward
+from ovdecode.generation import Generation
+from ovdecode.sequence import Sequence
+from ovdecode.text import generated_text
+
+if TYPE_CHECKING:
+    from ovdecode.model import Model
+
+__all__ = ["Engine", "Job", "Piece"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that a task has just committed to.
+
+    Attributes:
+        index: the task's place in the order in which tasks were given.
+        text: what is new.
+    """
+
+    index: int
+    text: str
+
+
+class Engine:
+    """Runs tasks together. There is no timer: a round begins when every live strategy is waiting for logits.
+
+    Args:
+        max_tokens: bound on tokens in one inference; longer prompts are fed in pieces, beside the others' decoding.
+        max_live: how many tasks run at once; the others wait for their turn, in order.
+
+    Example:
+        >>> import ovdecode as od
+        >>> model = od.Model(od.TableRunner([[0., 1.], [1., 0.]]))
+        >>> tasks = [od.Task(model, [0], max_new_tokens=3), od.Task(model, [1], max_new_tokens=2)]
+        >>> for generation in Engine().run(tasks):
+        ...     print(generation.index, generation.tokens)
+        1 (0, 1)
+        0 (1, 0, 1)
+    """
+
+    def __init__(self, *, max_tokens: int = 512, max_live: int = 64) -> None:
+        if max_tokens < 1 or max_live < 1:
+            raise ConfigurationError(
+                f"`max_tokens` and `max_live` must be at least 1, got {max_tokens} and {max_live}"
+            )
+        self.max_tokens, self.max_live = max_tokens, max_live
+        self.live: list[Job] = []
+        self.queue: deque[Job] = deque()
+        self._models: dict[str, Model] = {}
+        self._count = 0
+
+    def submit(self, task: Task) -> Job:
+        """Add a task; it starts with one of the next rounds."""
+        job = Job(task, self._count, self._resolve)
+        self._count += 1
+        self.queue.append(job)
+        return job
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Generation]:
+        """Decode all tasks and yield each result as soon as it is there; a failed one carries its error.
+
+        Tasks are taken from the iterable as room comes up, so it may be long. Leaving the loop cancels the rest.
+        """
+        return (event for event in self.events(tasks) if isinstance(event, Generation))
+
+    def events(self, tasks: Iterable[Task]) -> Iterator[Piece | Generation]:
+        """As `run`, with the text that strategies commit to on the way."""
+        waiting = iter(tasks)
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(self.live) + len(self.queue) < self.max_live:
+                    task = next(waiting, None)
+                    exhausted = task is None
+                    if task is not None:
+                        self.submit(task)
+                if not self.live and not self.queue:
+                    return
+                yield from self.step()
+        finally:
+            self.close()
+
+    def step(self) -> list[Piece | Generation]:
+        """One round: start what there is room for, one inference a model, and every answered strategy one step on."""
+        while self.queue and len(self.live) < self.max_live:
+            job = self.queue.popleft()
+            job.start()
+            self.live.append(job)
+        for job in self.live:
+            if job.cancelled and not job.done:
+                job.finish()
+        noted = self._infer([job for job in self.live if not job.done])
+        for job in self.live:
+            if not job.done and not job.open:
+                job.resume()
+        for node in noted:
+            node.forget_answer()
+        events = [event for job in self.live for event in _report(job)]
+        self.live = [job for job in self.live if not job.done]
+        return events
+
+    def close(self) -> None:
+        """Cancel everything: each strategy is closed where it waits, and its cache is freed."""
+        for job in self.live:
+            if not job.done:
+                job.finish()
+        self.live.clear()
+        self.queue.clear()
+
+    def _infer(self, jobs: list[Job]) -> list[Sequence]:
+        batches = schedule(jobs, self.max_tokens)
+        pending = [(batch, batch.submit()) for batch in batches]
+        noted: list[Sequence] = []
+        for batch, wait in pending:
+            for job, request, answer in batch.answers(wait):
+                if isinstance(answer, Exception):
+                    if not job.done:
+                        job.fail(answer)
+                elif not job.done:
+                    noted += self._deliver(job, request, answer)
+        return noted
+
+    def _deliver(self, job: Job, request: Forward, answer: Answer) -> list[Sequence]:
+        job.answers[request] = answer
+        if job.model_of(request) is not job.task.model:
+            return []
+        try:
+            return note_answer(request, answer)
+        except ArithmeticError as error:
+            job.fail(error)
+            return []
+
+    def _resolve(self, model: Model | str) -> Model:
+        if not isinstance(model, str):
+            return model
+        if model not in self._models:
+            from ovdecode.loading import load
+
+            self._models[model] = load(model)
+        return self._models[model]
+
+
+def _report(job: Job) -> Iterator[Piece | Generation]:
+    """What is new about a job since the last report."""
+    if job.result is not None:
+        rest = job.result.text[job.shown :]
+        if rest and job.task.method.commits:
+            yield Piece(job.index, rest)
+        yield job.result
+    elif job.task.method.commits:
+        text = generated_text(job.committed)
+        end = len(text) - job.stop.withheld
+        if end > job.shown:
+            yield Piece(job.index, text[job.shown : end])
+            job.shown = end

@@ -1,0 +1,98 @@
+"""A model to decode with: a runner, a vocabulary and a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence as Items
+from typing import TYPE_CHECKING, Any
+
+from ovdecode.engine import Engine, Piece, Task
+from ovdecode.errors import PromptError
+from ovdecode.generation import Generation
+from ovdecode.runners.base import ModelRunner
+from ovdecode.runners.table import TableRunner
+from ovdecode.strategy import Strategy
+from ovdecode.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovdecode.models.tokenizer import Tokenizer
+
+
+class Model:
+    """What tasks name as their model. `ovdecode.load` makes one of a real model.
+
+    Args:
+        runner: answers requests about sequences.
+        eos_token_ids: the tokens that end a text.
+        tokenizer: turns text into ids and back; without one, prompts are token ids, and token 0 is shown as "a".
+        name: shown in tables.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        eos_token_ids: Items[int] = (),
+        tokenizer: Tokenizer | None = None,
+        name: str = "table",
+    ) -> None:
+        self.runner, self.tokenizer, self.name = runner, tokenizer, name
+        self.vocabulary = Vocabulary(runner.vocab_size, eos_token_ids, tokenizer)
+
+    def generate(self, prompt: Any, strategy: Strategy | str = "greedy", **options: Any) -> Generation:
+        """Decode one prompt and return the result.
+
+        Args:
+            prompt: text, token ids, or messages.
+            strategy: a strategy or its spec string.
+            options: the other fields of `Task`.
+
+        Raises:
+            Exception: whatever went wrong in decoding.
+        """
+        (generation,) = Engine().run([Task(self, prompt, strategy, **options)])
+        if generation.error is not None:
+            raise generation.error
+        return generation
+
+    def stream(self, prompt: Any, strategy: Strategy | str = "greedy", **options: Any) -> Iterator[str]:
+        """Decode one prompt and yield its text in pieces, as soon as the strategy commits to them.
+
+        Takes what `generate` takes. Methods that decide at the end (beam search) yield one piece.
+        """
+        for event in Engine().events([Task(self, prompt, strategy, **options)]):
+            if isinstance(event, Piece):
+                yield event.text
+            elif event.error is not None:
+                raise event.error
+            elif not event.task.method.commits:
+                yield event.text
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+        return self.vocabulary.spelling.encode(text)
+
+    def apply_chat_template(self, messages: Items[Any]) -> list[int]:
+        """The token ids of a conversation, ready for the model's reply.
+
+        Raises:
+            PromptError: if the model has no tokenizer, so no chat template.
+        """
+        if self.tokenizer is None:
+            raise PromptError("`prompt` must be text or token ids for a model without a tokenizer, got messages")
+        return self.tokenizer.apply_chat_template(messages)
+
+    def __repr__(self) -> str:
+        return f"Model({self.name}, {self.runner.name}, {self.runner.precision})"
+
+
+def run(tasks: Iterable[Task], *, max_live: int = 64, max_tokens: int = 512) -> Iterator[Generation]:
+    """Decode tasks in one shared batch; each result is yielded when it is there, a failed one with its error.
+
+    Args:
+        tasks: may be of different models; see `Task`.
+        max_live: how many run at once.
+        max_tokens: bound on tokens in one inference.
+    """
+    return Engine(max_live=max_live, max_tokens=max_tokens).run(tasks)
+
+
+__all__ = ["Model", "TableRunner", "run"]

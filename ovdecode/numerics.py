@@ -1,0 +1,92 @@
+"""Softmax arithmetic on rows of logits: a few passes over a row, and no copy more than needed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+def logsumexp(logits: Floats) -> float:
+    """Log of the sum of exponentials of a row, shape (n,); -inf entries count nothing."""
+    peak = logits.max()
+    weights = np.subtract(logits, peak)
+    np.exp(weights, out=weights)
+    return float(peak) + float(np.log(weights.sum(dtype=np.float64)))
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Normalised log-probabilities of a row, shape (n,) to shape (n,)."""
+    logprobs: Floats = logits - logits.dtype.type(logsumexp(logits))
+    return logprobs
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities of a row, shape (n,) to shape (n,), each weight exponentiated once."""
+    weights: Floats = np.subtract(logits, logits.max())
+    np.exp(weights, out=weights)
+    # A double-precision divisor would take the whole row through a slow casting loop.
+    weights /= weights.dtype.type(weights.sum(dtype=np.float64))
+    return weights
+
+
+def top_indices(values: Floats, count: int) -> NDArray[np.intp]:
+    """Where the `count` largest values are, in rising order of index; ties go to the lower index.
+
+    On a long row a sparse sample gives a bound that more than `count` values reach almost surely, so that the
+    exact selection runs over few; if fewer reach it, it runs over all.
+    """
+    if count >= len(values):
+        return np.arange(len(values))
+    sample = values[::_STRIDE]
+    rank = len(sample) - count // _STRIDE - 8
+    if rank > len(sample) // 2:
+        likely = np.flatnonzero(values >= np.partition(sample, rank)[rank])
+        if count <= len(likely) < len(values):
+            return likely[_top_indices(values[likely], count)]
+    return _top_indices(values, count)
+
+
+_STRIDE = 64
+
+
+def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
+    border = np.partition(values, len(values) - count)[len(values) - count]
+    chosen = values > border
+    ties = np.flatnonzero(values == border)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)
+
+
+def crossing(weights: Floats, target: float) -> int:
+    """The first index at which the running sum of non-negative `weights` reaches `target`, else the last."""
+    return _locate(weights, _block_sums(weights), target, "left")
+
+
+def pick(weights: Floats, uniform: float) -> int:
+    """The index at which the running sum of non-negative `weights` first exceeds `uniform` of their total."""
+    sums = _block_sums(weights)
+    index = _locate(weights, sums, uniform * float(sums[-1]), "right")
+    while weights[index] == 0:  # rounding at the very end of a block may land on an impossible token
+        index -= 1
+    return index
+
+
+_BLOCK = 256
+
+
+def _block_sums(weights: Floats) -> NDArray[np.float64]:
+    """The running sum after each block, in double precision at the price of a single-precision pass."""
+    return np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64))
+
+
+def _locate(weights: Floats, sums: NDArray[np.float64], target: float, side: Literal["left", "right"]) -> int:
+    """Where the running sum comes to `target`: which block first, then where inside it."""
+    block = min(int(sums.searchsorted(target, side=side)), len(sums) - 1)
+    running = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    if block:
+        running += sums[block - 1]
+    return block * _BLOCK + min(int(running.searchsorted(target, side=side)), len(running) - 1)

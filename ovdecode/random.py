@@ -1,0 +1,53 @@
+"""Randomness as a function of (seed, prompt, sample): the same whoever else runs, and in whatever order."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.numerics import Floats, pick
+
+
+class Random:
+    """A counter-based stream of random numbers (Philox; Salmon et al. 2011, "Parallel random numbers: as easy as
+    1, 2, 3"). Nothing outside the key has an influence on what it gives.
+
+    Every discrete choice goes through `choose`, so that a test can enumerate all of them.
+
+    Args:
+        key: anything with a stable text, such as (seed, prompt tokens, sample).
+    """
+
+    def __init__(self, *key: object) -> None:
+        self.key = key
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+        self._generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+    def split(self, index: int) -> Random:
+        """An independent stream for branch `index`; the same one each time."""
+        return Random(*self.key, index)
+
+    def choose(self, weights: Floats) -> int:
+        """Index i with a probability of weights[i] / sum(weights); weights are non-negative, shape (n,)."""
+        return pick(weights, self.uniform())
+
+    def flip(self, probability: float) -> bool:
+        """True with the given probability."""
+        return self.uniform() < probability
+
+    def uniform(self) -> float:
+        """A real number in [0, 1)."""
+        return float(self._generator.random())
+
+    def gumbel(self, size: int) -> NDArray[np.float64]:
+        """Independent standard Gumbel variates, shape (size,)."""
+        return self._generator.gumbel(size=size)
+
+    def __repr__(self) -> str:
+        return f"Random{self.key!r}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a random stream is not stored; store its key and make it anew")

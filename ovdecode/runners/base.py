@@ -1,0 +1,73 @@
+"""The model runner: an infer request behind one method, and the slow path that is always right."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence as Items
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.forward import Answer, Forward
+
+Precision = Literal["fast", "invariant", "exact"]
+Pending = Callable[[], list[Answer]]
+"""An inference under way; calling it waits for the answers."""
+
+
+class ModelRunner(ABC):
+    """Answers `Forward` requests about any sequences in any order: `forward(requests) -> answers`.
+
+    A runner may keep key/value caches of sequences that are alive, but only as caches: answers never depend on what is
+    in them. This base class keeps none and recomputes every prefix. A runner with a cache overrides `submit`, and
+    `missing` and `room` to let an engine plan; a test proves its answers equal to this class's.
+
+    Attributes:
+        name: the path's name on results, such as `paged`.
+        precision: the named precision that runs.
+        tolerance: how far logits may lie from recomputing the prefix in f32; 0 where the same bits are promised.
+        vocab_size: number of logits in a row.
+        context_length: the longest sequence, in tokens; None if there is no limit.
+    """
+
+    name: str = "recompute"
+    precision: Precision = "exact"
+    tolerance: float = 0.0
+    vocab_size: int
+    context_length: int | None = None
+    incremental: ClassVar[bool] = False
+    """Whether asking about an ancestor first leaves less to do, so that long prompts are worth splitting."""
+
+    @abstractmethod
+    def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
+        """Answer one request by running all of its tokens, shape (length,), without any cache."""
+
+    def forward(self, requests: Items[Forward]) -> list[Answer]:
+        """Answer all requests, in order, in one inference."""
+        return self.submit(requests)()
+
+    def submit(self, requests: Items[Forward]) -> Pending:
+        """Start answering; other runners may be started before the answers are waited for.
+
+        Sequences in one call are distinct. The answers must be waited for before the next call.
+        """
+        return lambda: [self.recompute(request.sequence.tokens, request) for request in requests]
+
+    def missing(self, request: Forward) -> int:
+        """How many tokens of the sequence would have to be computed now."""
+        return request.sequence.length
+
+    def room(self, requests: Items[Forward]) -> int:
+        """How many of these requests, in order, can be answered by one inference."""
+        return len(requests)
+
+    @property
+    def cache_in_use(self) -> int:
+        """Units of cache (pages or rows) that living sequences hold; 0 once all are gone."""
+        return 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of cache that living sequences hold."""
+        return 0

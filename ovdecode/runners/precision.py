@@ -1,0 +1,80 @@
+"""The three named precisions: what they ask of the device, and the test that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovdecode.errors import PrecisionError
+from ovdecode.forward import Forward
+from ovdecode.runners.base import ModelRunner, Precision
+from ovdecode.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+EXACT: Mapping[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+"""f32 throughout."""
+
+
+def device_properties(core: ov.Core, device: str, precision: Precision) -> dict[str, Any]:
+    """The properties that make a device compute in a named precision.
+
+    `fast` leaves the device its defaults; `invariant` keeps its compute type and stores the cache in that type,
+    unquantised; `exact` is f32 throughout.
+    """
+    if precision == "fast":
+        return {}
+    if precision == "exact":
+        return dict(EXACT)
+    kind = "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
+    return {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
+
+
+def self_test(runner: ModelRunner) -> None:
+    """Check, on this very machine, that a runner's answers do not depend on how it came to them.
+
+    A few tokens are fed at once, in pieces, taken back and fed again, and in company. In `invariant` and `exact` all
+    must have the same bits; in `fast` they must be finite and near each other.
+
+    Raises:
+        PrecisionError: if they do not.
+    """
+    tokens = [(7 * place) % min(runner.vocab_size, 1000) for place in range(1, 46)]
+    known = _answers(runner, tokens, [45])
+    for pieces in ([20, 45], [44, 45], [*range(40, 46)]):
+        _compare(runner, known, _answers(runner, tokens, pieces), f"in {len(pieces)} pieces")
+    _compare(runner, known, _answers(runner, tokens, [30, 45], others=3), "in a batch of 4")
+    _compare(runner, known, _answers(runner, tokens, [44, 45, 38, 45]), "after taking tokens back")
+
+
+def _answers(runner: ModelRunner, tokens: list[int], lengths: list[int], others: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    vocabulary = Vocabulary(runner.vocab_size)
+    sequence = vocabulary.prompt(tokens)
+    company = [vocabulary.prompt([other + 1, *tokens[:20]]) for other in range(others)]
+    logits = np.empty((0, 0))
+    for length in lengths:
+        requests = [Forward(one) for one in company] + [Forward(sequence[:length])]
+        logits = runner.forward(requests)[-1].logits
+    return logits
+
+
+def _compare(runner: ModelRunner, one: np.ndarray, other: np.ndarray, how: str) -> None:  # type: ignore[type-arg]
+    if not np.isfinite(one).all() or not np.isfinite(other).all():
+        raise PrecisionError(f"`{runner.name}` must give finite logits, but in `{runner.precision}` it does not {how}")
+    difference = float(np.abs(one - other).max())
+    if runner.precision == "fast":
+        holds = difference < 0.1 * float(np.abs(one).max())
+    else:
+        holds = one.tobytes() == other.tobytes()
+    if not holds:
+        raise PrecisionError(
+            f"precision `{runner.precision}` must not depend on the batch, but on this machine the logits of "
+            f"`{runner.name}` differ by {difference:.2g} {how}; use precision='fast'"
+        )

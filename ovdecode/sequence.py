@@ -1,0 +1,243 @@
+"""A sequence of tokens is a node of one tree: sharing, forking and taking back need no calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.errors import TokenError
+
+if TYPE_CHECKING:
+    from ovdecode.vocabulary import Vocabulary
+
+State = TypeVar("State")
+
+
+class Sequence:
+    """An immutable sequence of tokens: a parent, and one token more.
+
+    `sequence + token` is the child; `sequence + [4, 5]` the child's child; `sequence[:n]` the ancestor of
+    length n, which is how tokens are taken back; holding a sequence twice forks it. Two sequences of the same
+    tokens and prompt are the same object, so equality is identity and work on equal sequences is shared.
+    Whatever is remembered about a sequence (key/value cache, folds) goes when the last reference to it goes.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_logits",
+        "_logprob",
+        "_memo",
+        "length",
+        "parent",
+        "prompt_length",
+        "token",
+        "vocabulary",
+    )
+
+    parent: Sequence | None
+    token: int
+    length: int
+    prompt_length: int
+    vocabulary: Vocabulary
+
+    @classmethod
+    def root(cls, vocabulary: Vocabulary) -> Sequence:
+        """The empty sequence. Use `Vocabulary.root`, of which there is one a vocabulary."""
+        root = cls.__new__(cls)
+        root.parent, root.token, root.length, root.prompt_length = None, -1, 0, 0
+        root.vocabulary = vocabulary
+        root._buffer = _Buffer(np.empty(64, np.int64), 0)
+        root._memo, root._logits, root._logprob = None, None, 0.0
+        return root
+
+    def __add__(self, tokens: int | np.integer[Any] | Iterable[int]) -> Sequence:
+        """The sequence with a token, or several, generated after it."""
+        if isinstance(tokens, int | np.integer):
+            return self._child(int(tokens), self.prompt_length)
+        sequence = self
+        for token in tokens:
+            sequence = sequence._child(int(token), self.prompt_length)
+        return sequence
+
+    def extend_prompt(self, tokens: Iterable[int]) -> Sequence:
+        """The sequence with tokens added that count as prompt, not as generated."""
+        sequence = self
+        for token in tokens:
+            sequence = sequence._child(int(token), sequence.length + 1)
+        return sequence
+
+    def _child(self, token: int, prompt_length: int) -> Sequence:
+        key = (self, token, prompt_length)
+        child = _nodes.get(key)
+        if child is None:
+            if not 0 <= token < self.vocabulary.size:
+                raise TokenError(f"`token` must be between 0 and {self.vocabulary.size - 1}, got {token}")
+            child = Sequence.__new__(Sequence)
+            child.parent, child.token, child.length = self, token, self.length + 1
+            child.prompt_length, child.vocabulary = prompt_length, self.vocabulary
+            child._buffer = self._buffer.append(self.length, token)
+            child._memo, child._logits = None, None
+            child._logprob = 0.0 if prompt_length > self.length else None
+            _nodes[key] = child
+        if child._logprob is None and self._logits is not None and self._logprob is not None:
+            logits, logsumexp = self._logits
+            child._logprob = self._logprob + float(logits[token]) - logsumexp
+        return child
+
+    def answered(self, logits: NDArray[np.float32], logsumexp: float) -> None:
+        """Note the model's next-token logits here, so that children made from now on know their probability."""
+        self._logits = (logits, logsumexp)
+
+    def forget_answer(self) -> None:
+        """Let go of the logits noted by `answered`; what children learned from them stays."""
+        self._logits = None
+
+    @property
+    def logprob(self) -> float:
+        """Log-probability of the generated tokens under the model itself, before any processor.
+
+        NaN if the model was never asked at one of the positions (a method that forces a phrase, say).
+        """
+        return float("nan") if self._logprob is None else self._logprob
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """All token ids, prompt included; shape (length,), read-only."""
+        return self._buffer.view(self.length)
+
+    @property
+    def generated(self) -> NDArray[np.int64]:
+        """The token ids after the prompt; shape (length - prompt_length,), read-only."""
+        return self.tokens[self.prompt_length :]
+
+    @property
+    def generated_length(self) -> int:
+        """How many tokens come after the prompt."""
+        return self.length - self.prompt_length
+
+    @property
+    def prompt(self) -> Sequence:
+        """The sequence that decoding started from."""
+        return self[: self.prompt_length]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.tokens.tolist())
+
+    def __bool__(self) -> bool:
+        return True
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence: ...
+
+    def __getitem__(self, index: int | slice) -> int | Sequence:
+        """`sequence[-1]` is a token id; `sequence[:n]` is the ancestor of length n (its end may be negative)."""
+        if isinstance(index, int):
+            return int(self.tokens[index])
+        start, stop, step = index.indices(self.length)
+        if start != 0 or step != 1:
+            raise IndexError("a sequence is cut at its end only: `sequence[:n]`; use `sequence.tokens` for others")
+        node = self
+        while node.length > stop:
+            assert node.parent is not None
+            node = node.parent
+        return node
+
+    def path(self, after: int) -> list[Sequence]:
+        """The nodes of length `after` + 1 up to this one, in order."""
+        nodes = []
+        node = self
+        while node.length > after:
+            nodes.append(node)
+            assert node.parent is not None
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
+    def __repr__(self) -> str:
+        return f"Sequence({self.tokens[: self.prompt_length].tolist()} + {self.generated.tolist()})"
+
+
+_nodes: WeakValueDictionary[tuple[Sequence, int, int], Sequence] = WeakValueDictionary()
+
+
+class _Buffer:
+    """Token ids shared by a chain of nodes: appended in place at its end, copied where a chain forks."""
+
+    __slots__ = ("array", "used")
+
+    def __init__(self, array: NDArray[np.int64], used: int) -> None:
+        self.array, self.used = array, used
+
+    def append(self, length: int, token: int) -> _Buffer:
+        if length == self.used and length < len(self.array):
+            buffer = self
+        else:
+            buffer = _Buffer(np.empty(max(64, 2 * length), np.int64), length)
+            buffer.array[:length] = self.array[:length]
+        buffer.array[length] = token
+        buffer.used = length + 1
+        return buffer
+
+    def view(self, length: int) -> NDArray[np.int64]:
+        view = self.array[:length]
+        view.flags.writeable = False
+        return view
+
+
+class Fold(Generic[State]):
+    """State that depends on the tokens alone: a left fold over the tree, remembered on its nodes.
+
+    Because each node has its own, the state of one beam, particle or draft can't leak into its sibling.
+    A state must be treated as immutable: `step` returns the next one and leaves the one it got as it was.
+
+    Args:
+        initial: the state before the first token.
+        step: called as `step(state, sequence)` for every token; `sequence.token` is the one just added.
+        generated: start after the prompt, not at its first token.
+        key: folds with equal keys share what they remember; by default each fold is its own.
+
+    Example:
+        >>> from ovdecode.vocabulary import Vocabulary
+        >>> total = Fold(0, lambda state, sequence: state + sequence.token)
+        >>> total(Vocabulary(10).prompt([1, 2]) + 3)
+        6
+    """
+
+    def __init__(
+        self,
+        initial: State,
+        step: Callable[[State, Sequence], State],
+        *,
+        generated: bool = False,
+        key: Hashable | None = None,
+    ) -> None:
+        self.initial, self.step, self.generated = initial, step, generated
+        self.key: Hashable = self if key is None else key
+
+    def __call__(self, sequence: Sequence) -> State:
+        """The state after the last token of a sequence."""
+        start = sequence.prompt_length if self.generated else 0
+        todo: list[Sequence] = []
+        node = sequence
+        while node.length > start and (node._memo is None or self.key not in node._memo):
+            todo.append(node)
+            assert node.parent is not None
+            node = node.parent
+        state: State = self.initial if node.length <= start else node._memo[self.key]  # type: ignore[index]
+        for node in reversed(todo):
+            state = self.step(state, node)
+            if node._memo is None:
+                node._memo = {}
+            node._memo[self.key] = state
+        return state

@@ -1,0 +1,125 @@
+"""A strategy is a generator: it yields the sequences whose next-token logits it wants, and is sent the logits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+from ovdecode.candidates import Candidates
+from ovdecode.forward import Forward, Logits
+from ovdecode.plugin import Plugin
+from ovdecode.processor import Chain, LogitsProcessor
+from ovdecode.random import Random
+from ovdecode.sequence import Sequence
+from ovdecode.stopping import Stop
+
+Request: TypeAlias = Sequence | Forward
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished sequence with the score that its strategy ranks it by (higher is better)."""
+
+    sequence: Sequence
+    score: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy found.
+
+    Attributes:
+        hypotheses: best first; at least one.
+        info: diagnostics by name, such as how many drafted tokens were accepted.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    info: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sequence(self) -> Sequence:
+        """The best sequence."""
+        return self.hypotheses[0].sequence
+
+
+Decoding: TypeAlias = Generator["Request | list[Request]", Any, Sequence | Outcome]
+"""A running strategy. One request gets one answer, a list gets a list; the return value is what was decoded."""
+
+
+@dataclass(frozen=True)
+class Strategy(Plugin):
+    """How tokens are chosen. Subclass it as a frozen dataclass and write `decode`.
+
+    Args:
+        processors: applied to the model's logits before the method sees them.
+    """
+
+    family: ClassVar[str] = "strategy"
+    commits: ClassVar[bool] = False
+    """Whether each request only extends what is already decided, so that text can be shown while it grows: what comes
+    before the first position asked about is final. True for greedy, false for beam search."""
+
+    processors: LogitsProcessor = field(default=Chain(), kw_only=True)
+
+    @abstractmethod
+    def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
+        """Decode from `prompt` until `stop(sequence)` gives a reason.
+
+        Args:
+            prompt: where to start.
+            stop: asked about each finished candidate; truthy when it ends here.
+            rng: the only source of randomness.
+
+        Yields:
+            A sequence, a `Forward`, or a list of these; is sent the logits, or a list of them.
+
+        Returns:
+            The decoded sequence, or an `Outcome` with several.
+        """
+
+    def candidates(self, logits: Logits, sequence: Sequence) -> Candidates:
+        """What this strategy's processors leave of the logits after `sequence`."""
+        return self.processors(Candidates(logits), sequence)
+
+
+def outcome(value: Sequence | Outcome) -> Outcome:
+    """The return value of any strategy, as an `Outcome`; a bare sequence is scored by its log-probability."""
+    if isinstance(value, Outcome):
+        return value
+    return Outcome((Hypothesis(value, value.logprob),))
+
+
+def gather(decodings: Iterable[Decoding]) -> Generator[list[Request], Any, list[Sequence | Outcome]]:
+    """Run several decodings inside one strategy, in one batch: `results = yield from gather(...)`.
+
+    Each round asks for what all unfinished decodings want. Results come in the order of the decodings. If one raises,
+    all are closed and the error goes on.
+    """
+    running = list(decodings)
+    results: dict[int, Sequence | Outcome] = {}
+    wanted: dict[int, Request | list[Request]] = {}
+
+    def resume(index: int, answer: Any) -> None:
+        try:
+            wanted[index] = running[index].send(answer)
+        except StopIteration as finished:
+            wanted.pop(index, None)
+            results[index] = finished.value
+
+    try:
+        for index in range(len(running)):
+            resume(index, None)
+        while wanted:
+            asked = list(wanted.items())
+            answers = yield [
+                request for _, want in asked for request in (want if isinstance(want, list) else [want])
+            ]
+            given = iter(answers)
+            for index, want in asked:
+                resume(index, [next(given) for _ in want] if isinstance(want, list) else next(given))
+    finally:
+        for decoding in running:
+            decoding.close()
+    return [results[index] for index in range(len(running))]

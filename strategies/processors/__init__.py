@@ -1,0 +1,1 @@
+"""Logits processors, by family: truncation, penalties, bias, limits."""

@@ -1,0 +1,211 @@
+"""Truncation: temperature, and what is dropped from the tail of the distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.candidates import Candidates
+from ovdecode.numerics import Floats, crossing, top_indices
+from ovdecode.plugin import require
+from ovdecode.processor import LogitsProcessor
+from ovdecode.registry import register
+from ovdecode.sequence import Sequence
+
+ROUNDING = 1e-6
+"""What single precision cannot resolve: a mass, or a logit, this little below a bound counts as at it."""
+
+
+@register("temperature")
+@dataclass(frozen=True)
+class Temperature(LogitsProcessor):
+    """Logits divided by a temperature: below 1 sharpens the distribution, above 1 flattens it.
+
+    Law: p_i becomes p_i^(1/T), normalised. The order of the tokens stays.
+
+    Source: Ackley, Hinton, Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines".
+
+    Args:
+        temperature: T > 0. T → 0 is the argmax, which the strategy `greedy` takes without dividing by zero.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, Temperature, Vocabulary
+        >>> Temperature(0.5)(Candidates(np.array([1.0, 3.0, 2.0])), Vocabulary(3).root)
+        Candidates({0: 2, 1: 6, 2: 4})
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        positive = isinstance(self.temperature, Real) and 0 < self.temperature < math.inf
+        require(self, "temperature", positive, "a finite number above 0 (for 0, use the strategy `greedy`)")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The same tokens, with scaled logits."""
+        return candidates.with_logits(candidates.logits / float(self.temperature))
+
+
+@register("top_k")
+@dataclass(frozen=True)
+class TopK(LogitsProcessor):
+    """The k most probable tokens.
+
+    Law: exactly k are kept (all, if there are fewer); a tie at the border goes to the lower id.
+
+    Source: Fan, Lewis, Dauphin 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833.
+
+    Args:
+        k: at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, TopK, Vocabulary
+        >>> TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 2.0])), Vocabulary(4).root)
+        Candidates({1: 3, 2: 2})
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        require(self, "k", isinstance(self.k, Integral) and self.k >= 1, "a whole number of at least 1")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The `k` best of the candidates."""
+        candidates.checked  # noqa: B018  NaN has no rank: it must not pass for a lack of candidates
+        return candidates.top(self.k)
+
+
+@register("top_p")
+@dataclass(frozen=True)
+class TopP(LogitsProcessor):
+    """The nucleus: the smallest set of most probable tokens whose mass reaches p.
+
+    Law: in order of falling probability (ties to the lower id), tokens are kept up to and including the one
+    at which the running sum reaches p. At least one is kept; p = 1 keeps all. The sum counts as p if it is
+    within 1e-6.
+
+    Source: Holtzman, Buys, Du, Forbes, Choi 2020, "The Curious Case of Neural Text Degeneration",
+    arXiv:1904.09751.
+
+    Args:
+        p: 0 < p <= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, TopP, Vocabulary
+        >>> probabilities = np.array([0.125, 0.5, 0.25, 0.125])
+        >>> TopP(0.6)(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
+        [1, 2]
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        require(self, "p", _share(self.p), "a number above 0 and at most 1")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The nucleus of the candidates."""
+        if self.p == 1:
+            return candidates
+        likely = _needed(candidates.probabilities, self.p)
+        falling = np.sort(candidates.probabilities[likely])[::-1].copy()  # a reversed view is read slowly
+        count = crossing(falling, self.p - ROUNDING) + 1
+        return candidates.at(likely[top_indices(candidates.logits[likely], count)])
+
+
+@register("min_p")
+@dataclass(frozen=True)
+class MinP(LogitsProcessor):
+    """The tokens at least p times as probable as the most probable one.
+
+    Law: keeps p_i >= p · max p; all equals of the best are kept, whatever p. In logits: l_i >= max l + log p,
+    which holds if it is within 1e-6.
+
+    Source: Nguyen, Baker, Neo, Roush, Kirsch, Shwartz-Ziv 2024, "Turning Up the Heat: Min-p Sampling for
+    Creative and Coherent LLM Outputs", arXiv:2407.01082.
+
+    Args:
+        p: 0 < p <= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, MinP, Vocabulary
+        >>> probabilities = np.array([0.125, 0.5, 0.25, 0.125])
+        >>> MinP(0.4)(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
+        [1, 2]
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        require(self, "p", _share(self.p), "a number above 0 and at most 1")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The candidates near enough to the best."""
+        logits = candidates.checked
+        return candidates.keep(logits >= float(logits.max()) + math.log(self.p) - ROUNDING)
+
+
+@register("typical")
+@dataclass(frozen=True)
+class Typical(LogitsProcessor):
+    """The locally typical set: the tokens whose surprise is nearest to the entropy, up to a mass.
+
+    Law: in order of rising |-log p - H| (ties to the lower id), with H the entropy of the candidates in nats,
+    tokens are kept up to and including the one at which the running sum of p reaches `mass`. At least one is
+    kept; a mass of 1 keeps all. The sum counts as `mass` if it is within 1e-6. The best token may be dropped:
+    that is the method.
+
+    Source: Meister, Pimentel, Wiher, Cotterell 2023, "Locally Typical Sampling", arXiv:2202.00666.
+
+    Args:
+        mass: 0 < mass <= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, Typical, Vocabulary
+        >>> probabilities = np.array([0.5, 0.25, 0.125, 0.125])  # entropy 1.75 bits; surprises 1, 2, 3, 3
+        >>> Typical(0.2)(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
+        [1]
+    """
+
+    mass: float
+
+    def __post_init__(self) -> None:
+        require(self, "mass", _share(self.mass), "a number above 0 and at most 1")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The typical set of the candidates."""
+        if self.mass == 1:
+            return candidates
+        entropy = candidates.entropy
+        everything = len(candidates)
+        # `_needed` leaves out the surprises above log(n / (1 - mass)). They lie farther from H than all others
+        # if they lie farther from it than a surprise of 0 does.
+        if math.log(everything / (1 - self.mass)) >= 2 * entropy:
+            likely = _needed(candidates.probabilities, self.mass)
+        else:
+            likely = np.arange(everything)
+        probabilities = candidates.probabilities[likely]
+        distances = np.abs(candidates.logprobs[likely] + candidates.logits.dtype.type(entropy))
+        rising = np.argsort(distances)
+        border = distances[rising[crossing(probabilities[rising], self.mass - ROUNDING)]]
+        chosen = distances < border
+        missing = self.mass - ROUNDING - float(probabilities[chosen].sum(dtype=np.float64))
+        ties = np.flatnonzero(distances == border)
+        chosen[ties[: crossing(probabilities[ties], missing) + 1]] = True
+        return candidates.at(likely[chosen])
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, Real) and 0 < float(value) <= 1
+
+
+def _needed(probabilities: Floats, mass: float) -> NDArray[np.intp]:
+    """Positions, rising, that are enough to reach `mass`: all others together weigh less than 1 - mass."""
+    return np.flatnonzero(probabilities >= (1 - mass) / len(probabilities))

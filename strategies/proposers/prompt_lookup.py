@@ -1,0 +1,71 @@
+"""Drafts copied from earlier in the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.plugin import require
+from ovdecode.proposer import Drafted, Law, Proposer, Proposing
+from ovdecode.random import Random
+from ovdecode.registry import register
+from ovdecode.sequence import Sequence
+from ovdecode.stopping import Stop
+
+
+@register("prompt_lookup")
+@dataclass(frozen=True)
+class PromptLookup(Proposer):
+    """What followed the last tokens when they last occurred in the prompt or the text.
+
+    Of the n-grams that the sequence ends with, the longest one that occurred before counts, and of its occurrences the
+    latest. The tokens after it are the draft. Without an occurrence the draft is empty.
+    Source: Saxena 2023, "Prompt Lookup Decoding" (which takes the first occurrence); the n-gram case of Yang et al.
+    2023, "Inference with Reference: Lossless Acceleration of Large Language Models".
+
+    Args:
+        num_tokens: the longest draft; at least 1.
+        max_ngram: the longest n-gram that is looked up; at least `min_ngram`.
+        min_ngram: the shortest; at least 1.
+
+    Example:
+        >>> import ovdecode as od
+        >>> model = od.Model(od.TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
+        >>> strategy = od.Speculative(proposer=od.PromptLookup(num_tokens=2))
+        >>> model.generate([0, 1, 2, 0], strategy, max_new_tokens=3).info["accepted"]
+        2
+    """
+
+    num_tokens: int = 10
+    max_ngram: int = 3
+    min_ngram: int = 1
+
+    def __post_init__(self) -> None:
+        for parameter in ("num_tokens", "max_ngram", "min_ngram"):
+            value = getattr(self, parameter)
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            require(self, parameter, whole and value >= 1, "a whole number of at least 1")
+        fits = self.max_ngram >= self.min_ngram
+        require(self, "max_ngram", fits, f"at least `min_ngram`, which is {self.min_ngram}")
+
+    def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
+        """Look the end of the sequence up in itself."""
+        yield from ()
+        return [Drafted(token) for token in self.look_up(sequence.tokens).tolist()]
+
+    def look_up(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tokens that followed the longest repeated end of `tokens`, shape (length,); at most `num_tokens`."""
+        ends = np.flatnonzero(tokens[:-1] == tokens[-1])  # where an equal n-gram ends
+        ngram = 1
+        while len(ends) and ngram < self.max_ngram:
+            longer = ends[ends >= ngram]
+            longer = longer[tokens[longer - ngram] == tokens[-1 - ngram]]
+            if not len(longer):
+                break
+            ends, ngram = longer, ngram + 1
+        if not len(ends) or ngram < self.min_ngram:
+            return tokens[:0]
+        return tokens[ends[-1] + 1 :][: self.num_tokens]

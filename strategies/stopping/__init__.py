@@ -1,0 +1,1 @@
+"""Stopping criteria, by family: length, tokens, text, thinking, confidence, custom."""
