@@ -55,7 +55,7 @@ class Candidates:
     @property
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided."""
-        weights = np.subtract(self.checked, self.logits.max())
+        weights: Floats = np.subtract(self.checked, self.logits.max())
         np.exp(weights, out=weights)
         return weights
 
@@ -121,7 +121,8 @@ class Candidates:
             return np.empty(0, np.intp)
         index = np.searchsorted(self._ids, tokens)
         index[index == len(self._ids)] = 0
-        return index[self._ids[index] == tokens]
+        found: NDArray[np.intp] = index[self._ids[index] == tokens]
+        return found
 
     def without(self, tokens: NDArray[Any]) -> Candidates:
         """All but these token ids."""

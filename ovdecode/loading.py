@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,23 +88,20 @@ def _make_runner(
     properties: Mapping[str, Any],
     cache_bytes: int,
 ) -> ModelRunner:
-    from ovdecode.runners.explicit import ExplicitRunner
     from ovdecode.runners.graph import check_language_model, model_form
-    from ovdecode.runners.paged import PagedRunner
     from ovdecode.runners.paging import PagingUnsupported
-    from ovdecode.runners.stateful import StatefulRunner
 
     model = _read(folder)
     check_language_model(model)
-    kinds = {"paged": PagedRunner, "stateful": StatefulRunner, "explicit": ExplicitRunner}
     chosen = runner
     if runner == "auto":
         chosen = "explicit" if model_form(model) == "explicit" else "paged"
 
     def make(kind: str) -> ModelRunner:
-        return kinds[kind](
+        made: ModelRunner = getattr(import_module(f"ovdecode.runners.{kind}"), f"{kind.capitalize()}Runner")(
             model, device, precision, properties, cache_bytes=cache_bytes, context_length=folder.context_length
         )
+        return made
 
     try:
         return make(chosen)

@@ -22,7 +22,8 @@ Distribution: TypeAlias = NDArray[np.float64]
 """Probabilities over the vocabulary, shape (vocab,)."""
 
 Law: TypeAlias = Callable[[Logits, Sequence], Distribution]
-"""From a model's logits after a sequence to the distribution of its next token: processors, then softmax or argmax."""
+"""From a model's logits after a sequence to the distribution of its next token: processors, then softmax or
+argmax."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Drafted:
 
     Attributes:
         token: its id.
-        distribution: the probabilities it was drawn from, shape (vocab,); None if it was certain to be proposed.
+        distribution: the probabilities it was drawn from, shape (vocab,); None if it was certain to be
+            proposed.
 
     Raises:
         StrategyError: if the distribution holds the token to be impossible.
@@ -64,8 +66,8 @@ Proposing: TypeAlias = Generator["Request | list[Request]", Any, list[Drafted]]
 class Proposer(Plugin):
     """Drafts tokens for a strategy that verifies them. Any draft is right; a likely one is fast.
 
-    The verified law is exact as long as each token was drawn from the distribution that comes with it. A proposer that
-    asks no model writes `yield from ()` before it returns.
+    The verified law is exact as long as each token was drawn from the distribution that comes with it. A
+    proposer that asks no model writes `yield from ()` before it returns.
     """
 
     family: ClassVar[str] = "proposer"

@@ -12,6 +12,8 @@ import json
 import re
 from typing import Any, cast, get_args, get_type_hints
 
+import numpy as np
+
 from ovdecode.errors import ConfigurationError
 from ovdecode.plugin import Plugin
 from ovdecode.processor import Chain, LogitsProcessor
@@ -71,6 +73,8 @@ def _operand(plugin: Plugin) -> str:
 def _format_value(value: Any) -> str:
     if isinstance(value, Plugin):
         return f"({format_spec(value)})"
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{','.join(map(_format_value, value))}]"
     if isinstance(value, bool) or value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,8 +142,8 @@ class AllOf(StoppingCriterion):
 
     @property
     def withheld(self) -> int:
-        """The most that a part may cut off."""
-        return max(criterion.withheld for criterion in self.criteria)
+        """All of the text if a part may cut off any: it may have been met long before the others are."""
+        return sys.maxsize if any(criterion.withheld for criterion in self.criteria) else 0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def generated_text(sequence: Sequence, *, final: bool = False) -> str:
 
     Args:
         sequence: any sequence.
-        final: nothing more will come, so show an incomplete last character as U+FFFD; otherwise it is held back.
+        final: nothing more will come, so show an incomplete last character as U+FFFD; else it is held back.
 
     Example:
         >>> from ovdecode.vocabulary import Vocabulary

@@ -27,28 +27,31 @@ from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy
 class BeamSearch(Strategy):
     """The best sequences that a search of bounded width finds; no randomness is used.
 
-    Law: each round extends every running beam by every token and ranks the extensions by their summed log-probability.
-    Of the best `num_beams`, those that the stop ends are finished, with the score
-    sum / generated_length ** length_penalty; the best `num_beams` of the others run on. The best finished ones are
-    kept, `num_beams` of them, until all running beams are stopped or nothing better is to be expected.
+    Law: each round extends every running beam by every token and ranks the extensions by their summed
+    log-probability. Of the best `num_beams`, those that the stop ends are finished, with the score
+    sum / generated_length ** length_penalty; the best `num_beams` of the others run on. The best finished
+    ones are kept, `num_beams` of them, until all running beams are stopped or nothing better is to be
+    expected.
     Source: Lowerre 1976, "The Harpy Speech Recognition System"; scores and stopping rules as in
-    transformers 5 (`GenerationMixin._beam_search`), which openvino.genai shares (its `EARLY`, `HEURISTIC`, `NEVER`
-    are True, False, "never" here).
+    transformers 5 (`GenerationMixin._beam_search`), which openvino.genai shares (its `EARLY`, `HEURISTIC`,
+    `NEVER` are True, False, "never" here).
 
-    As in transformers, processors work on log-probabilities, and what they leave is not normalised again. A beam for
-    which they leave no token is dropped.
+    As in transformers, processors work on log-probabilities, and what they leave is not normalised again. A
+    beam for which they leave no token is dropped.
 
     Args:
         num_beams: width of the search; at least 1. One beam is greedy decoding.
         length_penalty: the exponent of the length; above 0 favours long sequences, 0 compares plain sums.
-        early_stopping: when to end once `num_beams` sequences are finished. True: at once. False: when the best running
-            beam, scored at its present length, would not enter them. "never": when it would not even at the length that
-            favours it most (with a length penalty above 0, the longest that the stop allows).
+        early_stopping: when to end once `num_beams` sequences are finished. True: at once. False: when the
+            best running beam, scored at its present length, would not enter them. "never": when it would not
+            even at the length that favours it most (with a length penalty above 0, the longest that the stop
+            allows).
         num_return_sequences: how many of the finished sequences are returned; at most `num_beams`.
 
     Example:
         >>> import ovdecode as od
-        >>> model = od.Model(od.TableRunner({(0,): [-9, 5, 5.1, -9], (1,): [-9, -9, -9, 9], (): [0, 0, 0, 0]}))
+        >>> rows = {(0,): [-9, 5, 5.1, -9], (1,): [-9, -9, -9, 9], (): [0, 0, 0, 0]}
+        >>> model = od.Model(od.TableRunner(rows))
         >>> model.generate([0], od.Greedy(), max_new_tokens=2).tokens
         (2, 0)
         >>> model.generate([0], od.BeamSearch(num_beams=2), max_new_tokens=2).tokens
@@ -63,7 +66,8 @@ class BeamSearch(Strategy):
     num_return_sequences: int = 1
 
     def __post_init__(self) -> None:
-        require(self, "num_beams", _whole(self.num_beams) and self.num_beams >= 1, "a whole number of at least 1")
+        positive = _whole(self.num_beams) and self.num_beams >= 1
+        require(self, "num_beams", positive, "a whole number of at least 1")
         finite = isinstance(self.length_penalty, Real) and math.isfinite(self.length_penalty)
         require(self, "length_penalty", finite, "a finite number")
         known = isinstance(self.early_stopping, bool) or self.early_stopping == "never"
@@ -98,7 +102,8 @@ class BeamSearch(Strategy):
     def _extensions(
         self, beams: list[Hypothesis], rows: list[Logits], width: int
     ) -> Iterator[tuple[Sequence, float]]:
-        """The `width` best sequences that are one token longer, best first, with their summed log-probabilities.
+        """The `width` best sequences that are one token longer, best first, with their summed
+        log-probabilities.
 
         The best of all are among the best of each, so no row is sorted and the rows are never joined.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import ClassVar, Literal
 
@@ -20,17 +20,18 @@ from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy, gather, o
 class BestOfN(Strategy):
     """Of n decodings by another strategy, the one that the model itself holds to be the most probable.
 
-    Law: decoding i is what the other strategy does with the i-th independent stream of random numbers. All run in one
-    batch and share the prompt. They are ranked by the model's own log-probability, before any processor; equals stay
-    in the order of i.
-    Source: Stiennon et al. 2020, "Learning to summarize from human feedback" (best-of-n by a reward); ranked by the
-    model's mean log-probability as in Adiwardana et al. 2020, "Towards a Human-like Open-Domain Chatbot".
+    Law: decoding i is what the other strategy does with the i-th independent stream of random numbers. All
+    run in one batch and share the prompt. They are ranked by the model's own log-probability, before any
+    processor; equals stay in the order of i.
+    Source: Stiennon et al. 2020, "Learning to summarize from human feedback" (best-of-n by a reward); ranked
+    by the model's mean log-probability as in Adiwardana et al. 2020, "Towards a Human-like Open-Domain
+    Chatbot".
 
     Args:
         n: how many decodings; at least 1.
         strategy: what makes each of them.
-        score: `logprob`, the sum over the generated tokens, or `mean_logprob`, the sum by their number, which does not
-            favour short texts.
+        score: `logprob`, the sum over the generated tokens, or `mean_logprob`, the sum by their number, which
+            does not favour short texts.
         processors: applied before the processors of `strategy`.
 
     Example:
@@ -44,7 +45,7 @@ class BestOfN(Strategy):
     commits: ClassVar[bool] = False
 
     n: int = 4
-    strategy: Strategy = Sampling()
+    strategy: Strategy = field(default=Sampling())
     score: Literal["logprob", "mean_logprob"] = "logprob"
 
     def __post_init__(self) -> None:

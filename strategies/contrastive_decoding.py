@@ -21,20 +21,23 @@ from ovdecode.strategy import Decoding, Strategy
 @register("contrastive_decoding")
 @dataclass(frozen=True)
 class ContrastiveDecoding(Strategy):
-    """The token that an expert prefers most strongly over an amateur, among those that the expert finds plausible.
+    """The token that an expert prefers most strongly over an amateur, among those that the expert finds
+    plausible.
 
     Law: over the tokens with p_expert >= alpha · max p_expert, the score is
-    log p_expert − log p_amateur; with `beta`, (1 + beta) · log p_expert − beta · log p_amateur. The best score wins, or
-    with `temperature`, a token is drawn from softmax(score / temperature). The expert is the task's model.
-    Source: Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as Optimization", who search the summed
-    scores with beams, where this takes the best token at each step; with `beta`, O'Brien and Lewis 2023, "Contrastive
-    Decoding Improves Reasoning in Large Language Models", who use 0.5.
+    log p_expert − log p_amateur; with `beta`, (1 + beta) · log p_expert − beta · log p_amateur. The best
+    score wins, or with `temperature`, a token is drawn from softmax(score / temperature). The expert is the
+    task's model.
+    Source: Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as Optimization", who search the
+    summed scores with beams, where this takes the best token at each step; with `beta`, O'Brien and Lewis
+    2023, "Contrastive Decoding Improves Reasoning in Large Language Models", who use 0.5.
 
     Args:
         amateur: a weaker model with the expert's vocabulary, or a source to load it from.
-        alpha: plausibility relative to the expert's best token; 0 < alpha <= 1, where 1 is the expert's greedy choice.
-        beta: weight of the amateur in the form of O'Brien and Lewis, at least 0 (0 is the expert alone); None for the
-            form of Li et al.
+        alpha: plausibility relative to the expert's best token; 0 < alpha <= 1, where 1 is the expert's
+            greedy choice.
+        beta: weight of the amateur in the form of O'Brien and Lewis, at least 0 (0 is the expert alone); None
+            for the form of Li et al.
         amateur_temperature: divides the amateur's logits; above 0. Li et al. use 0.5 for some models.
         temperature: above 0; None takes the best score.
         processors: applied to the expert's logits, before its plausible tokens are found.
@@ -79,7 +82,8 @@ class ContrastiveDecoding(Strategy):
         return sequence
 
     def _scores(self, expert: Candidates, amateur: Logits) -> Candidates:
-        """The plausible candidates with their scores, up to a constant: logits differ from log-probabilities by one."""
+        """The plausible candidates with their scores, up to a constant: logits differ from log-probabilities
+        by one."""
         plausible = expert.keep(expert.checked >= expert.logits.max() + math.log(self.alpha))
         against = amateur[plausible.ids] / float(self.amateur_temperature)
         if self.beta is None:

@@ -22,13 +22,13 @@ from ovdecode.strategy import Decoding, Strategy
 class Sampling(Strategy):
     """Each token drawn at random, with the probability that the processors leave it.
 
-    Law: p(token | sequence) = softmax of the processed logits, over the tokens that are still candidates; without any
-    processor, the model's own distribution.
+    Law: p(token | sequence) = softmax of the processed logits, over the tokens that are still candidates;
+    without any processor, the model's own distribution.
     Source: ancestral sampling; truncated as in Fan et al. 2018 (top-k) and Holtzman et al. 2020 (top-p).
 
-    The parameters stand for the processors of the same name. A parameter of None leaves its processor out. They come
-    after `processors`, in the order of transformers: temperature, top-k, top-p, min-p, typical. For any other order,
-    write the chain: `Sampling(processors=TopK(50) | TopP(0.9) | Temperature(0.7))`.
+    The parameters stand for the processors of the same name. A parameter of None leaves its processor out.
+    They come after `processors`, in the order of transformers: temperature, top-k, top-p, min-p, typical. For
+    any other order, write the chain: `Sampling(processors=TopK(50) | TopP(0.9) | Temperature(0.7))`.
 
     Args:
         temperature: above 0; below 1 sharpens, above 1 flattens.

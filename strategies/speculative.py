@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -26,15 +26,16 @@ from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy
 class Speculative(Strategy):
     """What another strategy would decode, in fewer inferences: a proposer drafts, one inference verifies.
 
-    Law: exactly that of `strategy`, for any proposer and any processors. A drafted token x, drawn from q, is accepted
-    with probability min(1, p(x) / q(x)), where p is the distribution of `strategy` after the tokens before x. The first
-    one that is rejected is replaced by a draw from (p − q)+, normalised, and the rest of the draft is dropped; if all are
-    accepted, one more is drawn from p. Greedy decoding is the case of a p that is certain: it gives the same tokens.
-    Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding"; Chen et al. 2023,
-    "Accelerating Large Language Model Decoding with Speculative Sampling".
+    Law: exactly that of `strategy`, for any proposer and any processors. A drafted token x, drawn from q, is
+    accepted with probability min(1, p(x) / q(x)), where p is the distribution of `strategy` after the tokens
+    before x. The first one that is rejected is replaced by a draw from (p − q)+, normalised, and the rest of
+    the draft is dropped; if all are accepted, one more is drawn from p. Greedy decoding is the case of a p
+    that is certain: it gives the same tokens.
+    Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding"; Chen
+    et al. 2023, "Accelerating Large Language Model Decoding with Speculative Sampling".
 
-    The result's `info` counts `rounds` (inferences of the model), `drafted` and `accepted` tokens; `acceptance` is
-    accepted / drafted, 0 if nothing was drafted.
+    The result's `info` counts `rounds` (inferences of the model), `drafted` and `accepted` tokens;
+    `acceptance` is accepted / drafted, 0 if nothing was drafted.
 
     Args:
         strategy: whose law is kept: greedy or sampling, with their processors.
@@ -51,8 +52,8 @@ class Speculative(Strategy):
 
     commits: ClassVar[bool] = True
 
-    strategy: Greedy | Sampling = Greedy()
-    proposer: Proposer = PromptLookup()
+    strategy: Greedy | Sampling = field(default=Greedy())
+    proposer: Proposer = field(default=PromptLookup())
 
     def __post_init__(self) -> None:
         stepwise = isinstance(self.strategy, Greedy | Sampling)
@@ -75,11 +76,17 @@ class Speculative(Strategy):
                 sequence, accepted = sequence + token, accepted + keep
                 if not keep or stop(sequence):
                     break
-        info = {"rounds": rounds, "drafted": drafted, "accepted": accepted, "acceptance": accepted / max(drafted, 1)}
+        info = {
+            "rounds": rounds,
+            "drafted": drafted,
+            "accepted": accepted,
+            "acceptance": accepted / max(drafted, 1),
+        }
         return Outcome((Hypothesis(sequence, sequence.logprob),), info)
 
     def law(self, logits: Logits, sequence: Sequence) -> Distribution:
-        """The distribution of the next token, shape (vocab,): softmax of the processed logits, or certainty of the best."""
+        """The distribution of the next token, shape (vocab,): softmax of the processed logits, or certainty
+        of the best."""
         candidates = self._target.candidates(logits, sequence)
         if isinstance(self._target, Greedy):
             candidates = candidates.top(1)
@@ -103,7 +110,8 @@ def verify(target: Distribution, proposal: Drafted | None, rng: Random) -> tuple
 
 
 def _unfinished(proposed: list[Drafted], sequence: Sequence, stop: Stop) -> list[Drafted]:
-    """The draft up to and including the first token that finishes the sequence: nothing is asked beyond a stop."""
+    """The draft up to and including the first token that finishes the sequence: nothing is asked beyond a
+    stop."""
     for count, each in enumerate(proposed, start=1):
         sequence += each.token
         if stop(sequence):

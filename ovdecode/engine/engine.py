@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ovdecode.engine.job import Job, note_answer
+from ovdecode.engine.job import Job
 from ovdecode.engine.schedule import schedule
 from ovdecode.engine.task import Task
 from ovdecode.errors import ConfigurationError
-from ovdecode.forward import Answer, Forward
 from ovdecode.generation import Generation
-from ovdecode.sequence import Sequence
 from ovdecode.text import generated_text
 
 if TYPE_CHECKING:
@@ -75,12 +74,14 @@ class Engine:
 
         Tasks are taken from the iterable as room comes up, so it may be long. Leaving the loop cancels the rest.
         """
-        return (event for event in self.events(tasks) if isinstance(event, Generation))
+        return (event for event in self.events(tasks, pieces=False) if isinstance(event, Generation))
 
-    def events(self, tasks: Iterable[Task]) -> Iterator[Piece | Generation]:
+    def events(self, tasks: Iterable[Task], *, pieces: bool = True) -> Iterator[Piece | Generation]:
         """As `run`, with the text that strategies commit to on the way."""
         waiting = iter(tasks)
         exhausted = False
+        # The collector need not look again and again at all that was there before: a loaded model is many objects.
+        gc.freeze()
         try:
             while True:
                 while not exhausted and len(self.live) + len(self.queue) < self.max_live:
@@ -90,11 +91,12 @@ class Engine:
                         self.submit(task)
                 if not self.live and not self.queue:
                     return
-                yield from self.step()
+                yield from self.step(pieces=pieces)
         finally:
+            gc.unfreeze()
             self.close()
 
-    def step(self) -> list[Piece | Generation]:
+    def step(self, *, pieces: bool = True) -> list[Piece | Generation]:
         """One round: start what there is room for, one inference a model, and every answered strategy one step on."""
         while self.queue and len(self.live) < self.max_live:
             job = self.queue.popleft()
@@ -103,13 +105,16 @@ class Engine:
         for job in self.live:
             if job.cancelled and not job.done:
                 job.finish()
-        noted = self._infer([job for job in self.live if not job.done])
+        self._infer([job for job in self.live if not job.done])
+        events: list[Piece | Generation] = []
         for job in self.live:
             if not job.done and not job.open:
                 job.resume()
-        for node in noted:
-            node.forget_answer()
-        events = [event for job in self.live for event in _report(job)]
+            if pieces and job.task.method.commits:
+                events += _piece(job)
+            if job.result is not None:
+                job.release_error()
+                events.append(job.result)
         self.live = [job for job in self.live if not job.done]
         return events
 
@@ -121,28 +126,16 @@ class Engine:
         self.live.clear()
         self.queue.clear()
 
-    def _infer(self, jobs: list[Job]) -> list[Sequence]:
+    def _infer(self, jobs: list[Job]) -> None:
         batches = schedule(jobs, self.max_tokens)
         pending = [(batch, batch.submit()) for batch in batches]
-        noted: list[Sequence] = []
         for batch, wait in pending:
             for job, request, answer in batch.answers(wait):
                 if isinstance(answer, Exception):
                     if not job.done:
                         job.fail(answer)
                 elif not job.done:
-                    noted += self._deliver(job, request, answer)
-        return noted
-
-    def _deliver(self, job: Job, request: Forward, answer: Answer) -> list[Sequence]:
-        job.answers[request] = answer
-        if job.model_of(request) is not job.task.model:
-            return []
-        try:
-            return note_answer(request, answer)
-        except ArithmeticError as error:
-            job.fail(error)
-            return []
+                    job.answers[request] = answer
 
     def _resolve(self, model: Model | str) -> Model:
         if not isinstance(model, str):
@@ -154,16 +147,13 @@ class Engine:
         return self._models[model]
 
 
-def _report(job: Job) -> Iterator[Piece | Generation]:
-    """What is new about a job since the last report."""
+def _piece(job: Job) -> Iterator[Piece]:
+    """The text that a job has committed to since the last time."""
     if job.result is not None:
-        rest = job.result.text[job.shown :]
-        if rest and job.task.method.commits:
-            yield Piece(job.index, rest)
-        yield job.result
-    elif job.task.method.commits:
+        text, end = job.result.text, len(job.result.text)
+    else:
         text = generated_text(job.committed)
         end = len(text) - job.stop.withheld
-        if end > job.shown:
-            yield Piece(job.index, text[job.shown : end])
-            job.shown = end
+    if end > job.shown:
+        yield Piece(job.index, text[job.shown : end])
+        job.shown = end

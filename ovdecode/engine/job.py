@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -82,11 +83,39 @@ class Job:
         self.cancelled = True
 
     def resume(self) -> None:
-        """Hand the answers to the strategy and run it up to its next request."""
+        """Hand the answers to the strategy and run it up to its next request.
+
+        What the task's own model said is on the tree while the strategy runs, and only then: it is not lost while other
+        answers of a long list are still to come, and it does not depend on what other strategies ask.
+        """
         given = [_plain(request, self.answers[request]) for request in self.wanted]
-        self._count()
-        self.answers.clear()
-        self._advance(given[0] if self._single else given)
+        noted: list[Sequence] = []
+        try:
+            for request in self.wanted:
+                if self.model_of(request) is self.task.model:
+                    noted += note_answer(request, self.answers[request])
+            self._count()
+            self.answers.clear()
+            self._advance(given[0] if self._single else given)
+        except LogitsError as error:
+            self.fail(error)
+        finally:
+            for node in noted:
+                node.forget_answer()
+
+    def release_error(self) -> None:
+        """Let go of the local variables along the traceback of its error, or its sequences would live as long as that."""
+        error: BaseException | None = self._error
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
+            while frame is not None:  # the callers that have returned since; the first that has not is the engine's round
+                try:
+                    frame.clear()
+                except RuntimeError:
+                    break
+                frame = frame.f_back
+            error = error.__cause__ or error.__context__
 
     def fail(self, error: Exception) -> None:
         """End it with an error."""
@@ -160,7 +189,9 @@ class Job:
         return self.task.model if request.model is None else cast("Model", request.model)
 
     def _own(self) -> list[Forward]:
-        return [request for request in self.wanted if request.model is None or request.model is self.task.model]
+        """The requests that decide; one that names its model asks for another opinion, such as a draft, even if it is
+        the same model's."""
+        return [request for request in self.wanted if request.model is None]
 
     def _place(self) -> str:
         method = self.task.method
@@ -241,7 +272,7 @@ def note_answer(request: Forward, answer: Answer) -> list[Sequence]:
     Raises:
         LogitsError: if the logits are no distribution.
     """
-    noted = []
+    noted: list[Sequence] = []
     nodes = [request.sequence]
     for _ in range(request.rows - 1):
         nodes.append(cast(Sequence, nodes[-1].parent))

@@ -54,13 +54,13 @@ class Batch:
             return
         cost = max(missing, request.rows)
         if cost <= self.budget or not (self.wanted or self.runner.incremental):
-            self.wanted[key] = Forward(request.sequence, request.rows, None, request.hidden, request.layers)
+            self.wanted[key] = request
             self.readers.append((job, request))
             self.budget -= cost
         elif self.runner.incremental and self.budget > 0 and missing > request.rows:
             self._add_part(request, missing)
         elif not self.wanted:  # more rows than the bound allows, and none of them can wait
-            self.wanted[key] = Forward(request.sequence, request.rows, None, request.hidden, request.layers)
+            self.wanted[key] = request
             self.readers.append((job, request))
             self.budget = 0
 

@@ -1,0 +1,1 @@
+"""The model runners: what stands between a request and an OpenVINO infer request."""

@@ -126,17 +126,16 @@ def expose_hidden(model: ov.Model, layers: Collection[int] = ()) -> None:
     Raises:
         ModelError: a layer is out of range, or the architecture has no plain residual stream.
     """
+    stream = residual_stream(model) if layers else []
+    wrong = sorted(set(layers) - set(range(len(stream))))
+    if wrong:
+        raise ModelError(f"`layers` must be from 0 to {len(stream) - 1} for this model, got {wrong}")
     gather_before_head(model)
     head = find_head(model)
-    if layers:
-        stream = residual_stream(model)
-        wrong = sorted(set(layers) - set(range(len(stream))))
-        if wrong:
-            raise ModelError(f"`layers` must be from 0 to {len(stream) - 1} for this model, got {wrong}")
-        wanted = next(node for node in model.get_parameters() if WANTED_ROWS in node.output(0).names)
-        for layer in sorted(set(layers)):
-            if find_output(model, f"hidden.{layer}") is None:
-                _add_output(model, _take_rows(stream[layer], head.hidden, wanted), f"hidden.{layer}")
+    wanted = next(node for node in model.get_parameters() if WANTED_ROWS in node.output(0).names)
+    for layer in sorted(set(layers)):
+        if find_output(model, f"hidden.{layer}") is None:
+            _add_output(model, _take_rows(stream[layer], head.hidden, wanted), f"hidden.{layer}")
     if find_output(model, "hidden.final") is None:
         _add_output(model, head.product.input_value(head.activation), "hidden.final")
 

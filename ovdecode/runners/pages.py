@@ -141,9 +141,9 @@ class PageCache:
 
     def fits(self, wanted: list[tuple[Sequence, int]]) -> int:
         """How many of these, each with its first position to write, the cache can hold at the same time."""
-        needs = [self._need(sequence, first) for sequence, first in wanted]
-        if sum(needs) <= len(self.free):
+        if self._ample(wanted):
             return len(wanted)
+        needs = [self._need(sequence, first) for sequence, first in wanted]
         held: set[int] = set()
         for count, (sequence, _) in enumerate(wanted):
             page = self.cached(sequence, sequence.length)[1]
@@ -158,9 +158,9 @@ class PageCache:
         `fits` must hold. An evicted sequence is not lost: whoever asks about it next recomputes it from its tokens.
         """
         self.clock += 1
-        need = sum(self._need(sequence, first) for sequence, first in wanted)
-        if need <= len(self.free):
+        if self._ample(wanted):
             return
+        need = sum(self._need(sequence, first) for sequence, first in wanted)
         kept: set[int] = set()
         for sequence, _ in wanted:
             page = self.cached(sequence, sequence.length)[1]
@@ -173,6 +173,10 @@ class PageCache:
                     node = writer()
                     if node is not None and self._page.get(node) is page:
                         del self._page[node]
+
+    def _ample(self, wanted: list[tuple[Sequence, int]]) -> bool:
+        """Whether there are free pages enough even if nothing were shared."""
+        return sum(-(-sequence.length // self.size) for sequence, _ in wanted) <= len(self.free)
 
     def _need(self, sequence: Sequence, first: int) -> int:
         """How many pages writing from `first` on may take at the most."""

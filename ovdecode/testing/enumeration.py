@@ -29,8 +29,9 @@ def distribution(
 ) -> dict[tuple[int, ...], float]:
     """The probability of everything that a strategy can decode, from its best sequence's generated tokens.
 
-    Every `Random.choose` and `Random.flip` branches over its possible outcomes, and the strategy is run in an engine
-    along each path: exact up to the rounding of the weights, with as many runs as there are paths. The probabilities sum
+    Every `Random.choose` and `Random.flip` branches over its possible outcomes, and the strategy is run in an
+    engine along each path: exact up to the rounding of the weights, with as many runs as there are paths. The
+        probabilities sum
     to 1. Use a small table.
 
     Args:
@@ -41,7 +42,8 @@ def distribution(
         stop: further criteria.
 
     Raises:
-        StrategyError: if the strategy draws continuous noise, which has no finite number of outcomes, or if its choices
+        StrategyError: if the strategy draws continuous noise, which has no finite number of outcomes, or if
+        its choices
             depend on anything but the model and the choices before.
         Exception: whatever goes wrong in decoding.
 
@@ -65,7 +67,8 @@ def distribution(
 
 
 class Choices(Random):
-    """Random numbers that are not random: every choice is prescribed, and `advance` goes to the next path of choices.
+    """Random numbers that are not random: every choice is prescribed, and `advance` goes to the next path of
+    choices.
 
     Paths are taken depth first. A choice beyond the prescribed ones takes its first possible outcome.
     """
@@ -75,7 +78,8 @@ class Choices(Random):
         self.probability = 1.0
         """Of the choices made since the last `advance`."""
         self._made = 0
-        self._open: list[list[tuple[int, float]]] = []  # for each choice, the outcomes that are left; the first is taken
+        self._open: list[list[tuple[int, float]]] = []
+        """For each choice, the outcomes left and their probabilities; the first is the one to take."""
         self._sizes: list[int] = []
 
     def advance(self) -> bool:
@@ -99,8 +103,9 @@ class Choices(Random):
             self._sizes.append(len(shares))
         if self._sizes[self._made] != len(shares):
             raise StrategyError(
-                f"choice {self._made} must have the same outcomes in every run, but had {self._sizes[self._made]} and now "
-                f"has {len(shares)}; does the strategy keep state, or use other randomness than its `rng`?"
+                f"choice {self._made} must be between as many outcomes in every run, but was between "
+                f"{self._sizes[self._made]} and is now between {len(shares)}; does the strategy keep state, "
+                "or use other randomness than its `rng`?"
             )
         index, share = self._open[self._made][0]
         self._made += 1
@@ -117,11 +122,17 @@ class Choices(Random):
 
     def uniform(self) -> NoReturn:
         """Not possible."""
-        raise StrategyError("continuous noise (`uniform`) can't be enumerated; use `choose` or `flip`, or a statistical test")
+        raise _continuous("uniform")
 
     def gumbel(self, size: int) -> NoReturn:
         """Not possible."""
-        raise StrategyError("continuous noise (`gumbel`) can't be enumerated; use `choose` or `flip`, or a statistical test")
+        raise _continuous("gumbel")
+
+
+def _continuous(name: str) -> StrategyError:
+    return StrategyError(
+        f"continuous noise (`{name}`) can't be enumerated; use `choose` or `flip`, or a statistical test"
+    )
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class TopP(LogitsProcessor):
         if self.p == 1:
             return candidates
         likely = _needed(candidates.probabilities, self.p)
-        falling = np.sort(candidates.probabilities[likely])[::-1].copy()  # a reversed view is read slowly
+        falling = np.sort(candidates.probabilities[likely])[::-1].copy()  # reversed views are slow
         count = crossing(falling, self.p - ROUNDING) + 1
         return candidates.at(likely[top_indices(candidates.logits[likely], count)])
 
@@ -185,8 +185,8 @@ class Typical(LogitsProcessor):
             return candidates
         entropy = candidates.entropy
         everything = len(candidates)
-        # `_needed` leaves out the surprises above log(n / (1 - mass)). They lie farther from H than all others
-        # if they lie farther from it than a surprise of 0 does.
+        # `_needed` leaves out the surprises above log(n / (1 - mass)). They lie farther from H than all the
+        # others if they lie farther from it than a surprise of 0 does.
         if math.log(everything / (1 - self.mass)) >= 2 * entropy:
             likely = _needed(candidates.probabilities, self.mass)
         else:

@@ -22,8 +22,8 @@ from ovdecode.stopping import Stop
 class DraftModel(Proposer):
     """Tokens that a smaller model of the same vocabulary draws, one after the other.
 
-    The draft follows the law of the strategy that verifies it, with the draft model's logits: the same processors, and
-    greedy if the strategy is. A draft model equal to the model is always accepted.
+    The draft follows the law of the strategy that verifies it, with the draft model's logits: the same
+    processors, and greedy if the strategy is. A draft model equal to the model is always accepted.
     Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding".
 
     Args:

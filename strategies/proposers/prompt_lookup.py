@@ -21,10 +21,10 @@ from ovdecode.stopping import Stop
 class PromptLookup(Proposer):
     """What followed the last tokens when they last occurred in the prompt or the text.
 
-    Of the n-grams that the sequence ends with, the longest one that occurred before counts, and of its occurrences the
-    latest. The tokens after it are the draft. Without an occurrence the draft is empty.
-    Source: Saxena 2023, "Prompt Lookup Decoding" (which takes the first occurrence); the n-gram case of Yang et al.
-    2023, "Inference with Reference: Lossless Acceleration of Large Language Models".
+    Of the n-grams that the sequence ends with, the longest one that occurred before counts, and of its
+    occurrences the latest. The tokens after it are the draft. Without an occurrence the draft is empty.
+    Source: Saxena 2023, "Prompt Lookup Decoding" (which takes the first occurrence); the n-gram case of Yang
+    et al. 2023, "Inference with Reference: Lossless Acceleration of Large Language Models".
 
     Args:
         num_tokens: the longest draft; at least 1.
@@ -57,7 +57,8 @@ class PromptLookup(Proposer):
         return [Drafted(token) for token in self.look_up(sequence.tokens).tolist()]
 
     def look_up(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tokens that followed the longest repeated end of `tokens`, shape (length,); at most `num_tokens`."""
+        """The tokens that followed the longest repeated end of `tokens`, shape (length,); at most
+        `num_tokens`."""
         ends = np.flatnonzero(tokens[:-1] == tokens[-1])  # where an equal n-gram ends
         ngram = 1
         while len(ends) and ngram < self.max_ngram:

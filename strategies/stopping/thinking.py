@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from numbers import Integral
 from operator import index
 from typing import NamedTuple
@@ -71,29 +71,30 @@ class ThinkingBudget(StoppingCriterion):
         require(self, "closing", alike, "a string if `opening` is one, else token ids")
         require(self, "closing", self.closing != self.opening, "another mark than `opening`")
 
-    @cached_property
-    def _thought(self) -> Fold[_Thought]:
-        marks = (_mark(self.opening), _mark(self.closing))
-        spelled = isinstance(self.opening, str)
-
-        def read(thought: _Thought, sequence: Sequence) -> _Thought:
-            spelling = sequence.vocabulary.spelling
-            piece = spelling.token_bytes(sequence.token) if spelled else _letter(sequence.token)
-            inside = thought.inside
-            tokens = thought.tokens + (inside and sequence.generated_length > 0)
-            tail = thought.tail + piece
-            while (start := _find(tail, marks[inside], 1 if spelled else 4)) >= 0:
-                tail = tail[start + len(marks[inside]) :]
-                inside, tokens = not inside, 0
-            return _Thought(inside, tokens, tail[-max(map(len, marks)) :])
-
-        return Fold(_Thought(), read, key=("thinking_budget", self.opening, self.closing))
-
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason if the budget is spent and the thought goes on."""
-        thought = self._thought(sequence)
+        thought = _thoughts(_mark(self.opening), _mark(self.closing), isinstance(self.opening, str))(sequence)
         spent = thought.inside and thought.tokens >= self.count
         return StopReason(self.name, f"{self.count} tokens") if spent else None
+
+
+@cache
+def _thoughts(opening: bytes, closing: bytes, spelled: bool) -> Fold[_Thought]:
+    marks = (opening, closing)
+    longest = max(map(len, marks))
+
+    def read(thought: _Thought, sequence: Sequence) -> _Thought:
+        spelling = sequence.vocabulary.spelling
+        piece = spelling.token_bytes(sequence.token) if spelled else _letter(sequence.token)
+        inside = thought.inside
+        tokens = thought.tokens + (inside and sequence.generated_length > 0)
+        tail = thought.tail + piece
+        while (start := _find(tail, marks[inside], 1 if spelled else 4)) >= 0:
+            tail = tail[start + len(marks[inside]) :]
+            inside, tokens = not inside, 0
+        return _Thought(inside, tokens, tail[-longest:])
+
+    return Fold(_Thought(), read)
 
 
 def _letter(token: int) -> bytes:

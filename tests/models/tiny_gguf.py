@@ -126,7 +126,7 @@ def reference_logits(path: Path, tokens: list[int]) -> Array:
         if architecture == "llama":  # GGUF keeps llama's rotated pairs side by side
             even, odd = values[..., 0::2], values[..., 1::2]
             pairs = [even * cosine - odd * sine, even * sine + odd * cosine]
-            return np.stack(pairs, -1).reshape(values.shape)
+            return np.asarray(np.stack(pairs, -1).reshape(values.shape))
         first, second = values[..., : size // 2], values[..., size // 2 :]
         return np.concatenate([first * cosine - second * sine, first * sine + second * cosine], -1)
 

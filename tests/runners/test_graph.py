@@ -158,7 +158,8 @@ def plain(core: Any, untouched: Any) -> Stateful:
 
 @pytest.fixture(scope="module")
 def expected(plain: Stateful) -> Array:
-    return plain(PROMPT[None])["logits"][0]  # (time, vocab)
+    logits: Array = plain(PROMPT[None])["logits"][0]  # (time, vocab)
+    return logits
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +306,7 @@ def test_the_head_alone_reads_the_last_residual_out(
 def test_in_the_devices_own_precision_all_choices_of_layers_have_the_same_bits(
     core: Any, untouched: Any
 ) -> None:
-    """Asking for hidden states makes a bf16 device keep the residual stream in f32, so logits move: but once only.
+    """A hidden state as output makes a bf16 device keep the stream in f32: logits move, but only once.
 
     The head alone keeps up with it because its normed state is an output as well.
     """

@@ -1,0 +1,55 @@
+"""The command line: `ovdecode generate`, `compare`, `list` and `fetch`.
+
+Every command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ovdecode.cli.compare import compare
+from ovdecode.cli.failures import Commands
+from ovdecode.cli.fetch import fetch
+from ovdecode.cli.generate import generate
+from ovdecode.cli.list_plugins import list_plugins
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None if not sys.stdout.isatty() else "rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate)
+app.command()(compare)
+app.command(name="list")(list_plugins)
+app.command()(fetch)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ovdecode {version('ovdecode')}, openvino {version('openvino')}")
+        raise typer.Exit
+
+
+@app.callback()
+def ovdecode(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions.")
+    ] = False,
+) -> None:
+    """Decode text with many methods, side by side, in one batch."""
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a narrow encoding must not end a run
+    app()

@@ -1,0 +1,159 @@
+"""`ovdecode list`: every plugin with its parameters and its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ovdecode.cli.console import console, one_line, printable
+from ovdecode.cli.options import Plugins, load_plugins
+
+if TYPE_CHECKING:
+    from ovdecode.plugin import Plugin
+
+TABLE_WIDTH = 150
+"""Columns from which on a plugin is shown in one line of a terminal."""
+
+_PLURAL = {
+    "strategy": "Strategies",
+    "processor": "Processors",
+    "stopping": "Stopping criteria",
+    "proposer": "Proposers (for speculative)",
+}
+
+
+def list_plugins(
+    family: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FAMILY|NAME]", help="strategy, processor, stopping, proposer, or one plugin."
+        ),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List every plugin with its parameters, their defaults, and its source; or describe one plugin in full.
+
+    A parameter shown as `p=…` must be given. Every strategy also takes processors=(NAME:…|NAME:…).
+    """
+    from ovdecode.registry import GROUPS, broken, names, unknown
+
+    logging.getLogger("ovdecode.registry").setLevel(logging.ERROR)  # broken plugins are listed below
+    load_plugins(plugin)
+    screen = console()
+    if not screen.is_terminal:
+        screen.width = 1000
+    wanted = None if family is None else _family(family, GROUPS)
+    found = [kind for kind in GROUPS if wanted is None and family in names(kind)]
+    if family is not None and wanted is None:
+        if not found:
+            known = {*GROUPS, *(name for kind in GROUPS for name in names(kind))}
+            raise unknown("family or plugin", family, known)
+        for kind in found:
+            _describe(kind, family, screen)
+        return
+    for kind in GROUPS if wanted is None else [wanted]:
+        screen.print(_entries(kind, screen))
+        for name, error in broken(kind).items():
+            said = f"  {printable(name)} does not load: {one_line(repr(error))}"
+            screen.print(said, style="red", soft_wrap=True)
+    if screen.is_terminal:
+        hint = "p=… must be given. Every strategy also takes processors=(…|…). In full: ovdecode list NAME"
+        screen.print(hint, style="dim")
+
+
+def _family(text: str, known: Any) -> str | None:
+    """A family by its name, or by the name of its entry-point group."""
+    groups = {family: group.rpartition(".")[2] for family, group in known.items()}
+    return next((family for family, group in groups.items() if text in (family, group)), None)
+
+
+def _entries(family: str, screen: Console) -> Table:
+    from ovdecode.registry import lookup, names
+
+    wide = not screen.is_terminal or screen.width >= TABLE_WIDTH
+    table = Table(box=None, show_header=False, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = _PLURAL.get(family, family)
+    for name in names(family):
+        plugin = lookup(family, name)
+        call = Text("  ").append(name, style="bold cyan")
+        call.append("  " + ", ".join(_parameters(plugin)), style="green")
+        summary, origin = Text(one_line(summary_of(plugin))), Text(one_line(source_of(plugin)), style="dim")
+        if wide:
+            table.add_row(call, summary, origin)
+        else:
+            call.append("\n")
+            table.add_row(call + Text("    ") + summary + Text("  ") + Text(f"[{origin.plain}]", style="dim"))
+    table.add_row("")
+    return table
+
+
+def _describe(family: str, name: str, screen: Console) -> None:
+    from ovdecode.registry import lookup
+
+    plugin = lookup(family, name)
+    screen.print(Text(f"{name} ", style="bold cyan").append(f"({family})", style="dim"))
+    for parameter in _parameters(plugin):
+        screen.print(Text(f"  {parameter}", style="green"))
+    screen.print()
+    screen.print(Text(printable(inspect.getdoc(plugin) or "")))
+    file = inspect.getsourcefile(plugin)
+    if file:
+        screen.print(Text(f"\n{Path(file)}", style="dim"), soft_wrap=True)
+
+
+def summary_of(plugin: type[Plugin]) -> str:
+    """The first line of a plugin's docstring."""
+    doc = plugin.__dict__.get("__doc__") or ""
+    if doc.startswith(f"{plugin.__name__}("):  # what dataclasses write where nobody else did
+        return ""
+    return inspect.cleandoc(doc).partition("\n")[0]
+
+
+def source_of(plugin: type[Plugin]) -> str:
+    """Author and year: what a docstring's "Source:" says up to its first year, or else its first clause."""
+    doc = inspect.cleandoc(plugin.__doc__ or "")
+    match = re.search(r"^Sources?:\s*(.+?)(?:\n\s*\n|\n\w+:|\Z)", doc, re.S | re.M)
+    if match is None:
+        return ""
+    said = " ".join(match[1].split())
+    dated = re.match(r".*?\b(?:19|20)\d\d\b", said)
+    return dated[0] if dated else re.split(r"[;,(]|\.(?:\s|$)", said)[0].strip()
+
+
+def _parameters(plugin: type[Plugin]) -> Iterator[str]:
+    """Each parameter as a spec string has it; those of all strategies left out."""
+    for field in dataclasses.fields(plugin):
+        common = field.name == "processors" and field.kw_only
+        if not field.init or common:
+            continue
+        if field.default is not dataclasses.MISSING:
+            yield f"{field.name}={_value(field.default)}"
+        elif field.default_factory is not dataclasses.MISSING:
+            yield f"{field.name}={_value(field.default_factory())}"
+        else:
+            yield f"{field.name}=…"
+
+
+def _value(value: Any) -> str:
+    from ovdecode.plugin import Plugin
+
+    if isinstance(value, Plugin):
+        return f"({value})"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str) and not value.isidentifier()
+        else str(value)
+    )

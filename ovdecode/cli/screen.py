@@ -1,0 +1,168 @@
+"""A comparison for the eye: texts side by side, then a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ovdecode.cli.console import one_line, printable
+from ovdecode.cli.failures import describe
+
+if TYPE_CHECKING:
+    from ovdecode.cli.comparison import Comparison, Figures
+    from ovdecode.generation import Generation
+
+TEXT_WIDTH = 36
+"""Columns that a text needs to be read beside another."""
+
+CAPTION = (
+    "Means over prompts and samples. tokens/s: a method's tokens by its seconds while it shares the batch with all "
+    "others; alone it is faster. forwards: inferences waited for. log-prob: a token's, under the model itself, in "
+    "nats. distinct-2: share of distinct 2-grams. repetition: share of 4-grams that came before."
+)
+
+
+def show_texts(comparison: Comparison, screen: Console, prompts: int) -> None:
+    """Print the texts of the first prompts: beside each other where a terminal is wide enough, else one by one."""
+    across = _across(len(comparison.strategies), screen)
+    for number, prompt in enumerate(comparison.prompts[:prompts]):
+        heading = Text("\n› ", style="bold magenta").append(printable(prompt), style="bold")
+        screen.print(heading, soft_wrap=across == 0)
+        cells = [comparison.cell(number, strategy) for strategy in range(len(comparison.strategies))]
+        if across == 0:
+            for spec, cell in zip(comparison.strategies, cells, strict=True):
+                screen.print(Text(f"\n[{spec}]"), soft_wrap=True)
+                screen.print(_texts(cell), soft_wrap=True)
+            continue
+        grid = Table.grid(expand=True)
+        for _ in range(across):
+            grid.add_column(ratio=1)
+        panels = [_panel(spec, cell) for spec, cell in zip(comparison.strategies, cells, strict=True)]
+        for start in range(0, len(panels), across):
+            grid.add_row(*panels[start : start + across])
+        screen.print(grid)
+    left = len(comparison.prompts) - prompts
+    if left > 0:
+        screen.print(f"\n… and the texts of {left} more (--show N prints them, --json FILE keeps them)")
+
+
+def _across(count: int, screen: Console) -> int:
+    """How many texts stand beside each other, in rows as equal as can be; 0 for no panels at all."""
+    if not screen.is_terminal:
+        return 0
+    most = max(screen.width // TEXT_WIDTH, 1)
+    return math.ceil(count / math.ceil(count / most))
+
+
+def _panel(spec: str, cell: list[Generation | None]) -> Panel:
+    failed = any(one is not None and one.error is not None for one in cell)
+    return Panel(
+        _texts(cell),
+        title=Text(spec, style="bold red" if failed else "bold cyan"),
+        title_align="left",
+        subtitle=Text(_ending(cell), style="dim"),
+        subtitle_align="right",
+        border_style="red" if failed else "dim",
+        box=ROUNDED,
+    )
+
+
+def _ending(cell: list[Generation | None]) -> str:
+    """How many tokens, and why it ended there, if there is one text only."""
+    one = cell[0]
+    if len(cell) > 1 or one is None or one.error is not None:
+        return ""
+    reason = f" · {one_line(str(one.stop_reason))}" if one.stop_reason else ""
+    return f"{len(one.tokens)} tokens{reason}"
+
+
+def _texts(cell: list[Generation | None]) -> Group:
+    """The samples of a cell below each other, equal ones once."""
+    places: dict[str, list[int]] = {}
+    shown: dict[str, Text] = {}
+    for sample, one in enumerate(cell, start=1):
+        text = _text(one)
+        places.setdefault(text.plain, []).append(sample)
+        shown.setdefault(text.plain, text)
+    if len(cell) == 1:
+        return Group(*shown.values())
+    parts: list[Text] = []
+    for plain, samples in places.items():
+        parts.append(Text(f"{_ranges(samples)}:", style="dim", end=" "))
+        parts.append(shown[plain])
+    return Group(*parts)
+
+
+def _ranges(numbers: list[int]) -> str:
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def _text(one: Generation | None) -> Text:
+    if one is None:
+        return Text("(not finished)", style="dim italic")
+    if one.error is not None:
+        return Text(f"error: {one_line(describe(one.error))}", style="red")
+    text = printable(one.text).strip("\n")
+    return Text(text) if text.strip() else Text("(no text)", style="dim italic")
+
+
+def show_table(comparison: Comparison, screen: Console) -> None:
+    """Print the figures of every method, and what they mean."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold", style="cyan", ratio=1)
+    for head in ("tokens", "tokens/s", "forwards", "log-prob", "distinct-2", "repetition"):
+        table.add_column(head, justify="right", no_wrap=screen.width >= 80)
+    for each in comparison.figures:
+        table.add_row(*_row(each))
+    table.expand = screen.is_terminal and max(len(spec) for spec in comparison.strategies) > screen.width - 64
+    screen.print()
+    screen.print(table)
+    for line in _own_figures(comparison):
+        screen.print(line)
+    screen.print(_caption(comparison), soft_wrap=not screen.is_terminal)
+
+
+def _row(each: Figures) -> Iterator[Text]:
+    name = Text(each.strategy)
+    if each.failed:
+        name.append(f"  {each.failed} of {each.finished} failed", style="red")
+    yield name
+    yield Text(_number(each.tokens, ".0f"))
+    yield Text(_number(each.tokens_per_second, ".1f"))
+    yield Text(_number(each.forwards, ".1f"))
+    yield Text(_number(each.mean_logprob, ".2f"))
+    yield Text(_number(each.distinct_2, ".2f"))
+    yield Text(_number(each.repetition, ".2f"))
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _own_figures(comparison: Comparison) -> Iterator[Text]:
+    """What methods say about themselves."""
+    for each in comparison.figures:
+        if each.info:
+            said = ", ".join(f"{one_line(name)} {value:.3g}" for name, value in each.info.items())
+            yield Text(each.strategy, style="cyan").append(f": {said}", style="default")
+
+
+def _caption(comparison: Comparison) -> Text:
+    batch, model = comparison.batch, comparison.model
+    count = len(batch.generations)
+    whole = f"{count}" if count == comparison.expected else f"{count} of {comparison.expected}"
+    rate = comparison.tokens / batch.seconds if batch.seconds else 0.0
+    text = Text("\n")
+    total = f"{comparison.tokens:,} tokens in {batch.seconds:.1f} s = {rate:.0f} tokens/s"
+    text.append(f"All together: {whole} generations, {total}", style="bold")
+    text.append(f" ({printable(model.name)}, {model.runner.name}, {model.runner.precision})\n")
+    return text.append(CAPTION, style="dim")

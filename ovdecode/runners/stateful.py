@@ -1,0 +1,300 @@
+"""The runner for public API only: one row of the model's state for each sequence, moved by `beam_idx`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence as Items
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.errors import ConfigurationError, ModelError, PrecisionError
+from ovdecode.forward import Answer, Forward
+from ovdecode.plugin import one_of
+from ovdecode.runners.anatomy import cache_pairs, describe_ports, find_input
+from ovdecode.runners.base import ModelRunner, Pending, Precision
+from ovdecode.runners.graph import add_logsumexp, expose_hidden, gather_before_head, head_model, model_form
+from ovdecode.runners.precision import EXACT
+from ovdecode.runners.residual import residual_stream
+from ovdecode.runners.slots import Slots, Step
+from ovdecode.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+class StatefulGraph:
+    """A model compiled with a cache of rows, and the memory of one such cache.
+
+    Args:
+        model: a stateful model; it is not changed.
+        device, properties: how to compile it.
+        hidden: also output the residual stream after every layer, and what enters the LM head.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "position_ids", "beam_idx")
+
+    def __init__(self, model: ov.Model, device: str, properties: Mapping[str, Any], hidden: bool) -> None:
+        import openvino as ov
+
+        core = ov.Core()
+        graph = self.prepare(model)
+        missing = [name for name in self.inputs if find_input(graph, name) is None]
+        if missing:
+            raise ModelError(
+                f"`model` must have the inputs {', '.join(self.inputs)}, but {', '.join(missing)} is missing; "
+                + describe_ports(graph)
+            )
+        gather_before_head(graph)
+        add_logsumexp(graph)
+        if hidden:
+            expose_hidden(graph, range(len(residual_stream(model))))
+            self._head = core.compile_model(head_model(model), device, properties).create_infer_request()
+        self.compiled = core.compile_model(graph, device, properties)
+        self.token_bytes = self.measure(graph)
+        self._widths = {
+            port.any_name: tuple(size.get_length() for size in list(port.partial_shape)[1:])
+            for port in self.compiled.outputs
+            if port.partial_shape.rank.get_length() <= 2
+        }
+        self.vocab_size: int = self._widths["logits"][0]
+
+    def prepare(self, model: ov.Model) -> ov.Model:
+        """A copy of the model, in this runner's form."""
+        if (form := model_form(model)) != "stateful":
+            raise ModelError(f"`model` must be stateful for this runner, but its cache is {form}")
+        return model.clone()
+
+    def measure(self, graph: ov.Model) -> int:
+        """Bytes of keys and values that one token takes."""
+        kind = self.setting("KV_CACHE_PRECISION")
+        size = getattr(kind, "size", 4)
+        ends = [end for pair in cache_pairs(graph) for end in (pair.key, pair.value)]
+        return int(size * sum(static_size(end.get_output_partial_shape(0)) for end in ends))
+
+    def setting(self, name: str) -> Any:
+        """A property that the compiled model has, or None."""
+        try:
+            return self.compiled.get_property(name)
+        except RuntimeError:
+            return None
+
+    @property
+    def is_f32(self) -> bool:
+        """Whether everything is computed and kept in f32."""
+        import openvino as ov
+
+        kinds = {self.setting("INFERENCE_PRECISION_HINT"), self.setting("KV_CACHE_PRECISION")}
+        return kinds == {ov.Type.f32} and self.setting("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+
+    def memory(self) -> StatefulMemory:
+        """An empty cache, and the infer request that works on it."""
+        return StatefulMemory(self.compiled, self.inputs, self._widths)
+
+    def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
+        if not len(hidden):
+            logits = np.empty((0, self.vocab_size), np.float32)
+        else:
+            logits = self._head.infer({"hidden": hidden})["logits"].copy()
+        logits.flags.writeable = False
+        return logits
+
+
+class StatefulMemory:
+    """One infer request; its variables are the cache."""
+
+    def __init__(
+        self, compiled: ov.CompiledModel, inputs: tuple[str, ...], widths: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.request = compiled.create_infer_request()
+        self._inputs, self._widths = (*inputs, "wanted_rows"), widths
+
+    def start(self, step: Step) -> Callable[[], Outputs]:
+        """Start an inference; the call that is returned waits for its outputs, which stay valid while held."""
+        if step.reset:
+            self.request.reset_state()
+        return self.run(step, {}, {})
+
+    def run(
+        self, step: Step, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
+    ) -> Callable[[], Outputs]:
+        """Start an inference of the step's inputs and of others, into new arrays and into others."""
+        import openvino as ov
+
+        found = self.outputs(len(step.wanted_rows))
+        arrays = {**{name: getattr(step, name) for name in self._inputs}, **inputs, **outputs, **found}
+        for name, array in arrays.items():
+            self.request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        self.request.start_async()
+
+        def wait() -> Outputs:
+            self.request.wait()
+            arrays.clear()  # the request did not keep what it read and wrote alive; only now may it go
+            for array in found.values():
+                array.flags.writeable = False
+            return found
+
+        return wait
+
+    def outputs(self, rows: int) -> Outputs:
+        """New arrays for what is wanted of this many rows."""
+        return {name: np.empty((rows, *width), np.float32) for name, width in self._widths.items()}
+
+
+class StatefulRunner(ModelRunner):
+    """A row of the batch for each live sequence: prefill, decode and verification of many in one inference.
+
+    Needs nothing but public API, so it runs what can't be paged. Sequences that fork share no memory here, and shorter
+    requests of a call are padded to the longest. Requests for hidden states run on a graph and a cache of their own.
+
+    Bits depend on the batch here, so the only precision is `fast`; with all the `properties` of
+    `ovdecode.runners.precision.EXACT` it computes in f32, and `tolerance` says so.
+
+    Args:
+        model: a stateful language model; it is not changed.
+        device: where to compile it.
+        precision: `fast`.
+        properties: further OpenVINO properties for compiling.
+        cache_bytes: bound on the cache.
+        context_length: the longest sequence, in tokens.
+
+    Raises:
+        PrecisionError: if another precision is asked for.
+        ModelError: if the model is not stateful, or lacks an input.
+    """
+
+    name = "stateful"
+    incremental: ClassVar[bool] = True
+    graph_type: ClassVar[type[StatefulGraph]] = StatefulGraph
+
+    def __init__(
+        self,
+        model: ov.Model,
+        device: str = "CPU",
+        precision: Precision = "fast",
+        properties: Mapping[str, Any] | None = None,
+        *,
+        cache_bytes: int = 4 << 30,
+        context_length: int | None = None,
+    ) -> None:
+        one_of("precision", precision, Precision)
+        if precision != "fast":
+            raise PrecisionError(
+                f"`precision` must be 'fast' on the `{self.name}` runner, whose bits depend on the batch, got "
+                f"{precision!r}; for f32 throughout, within 1e-3, pass properties={dict(EXACT)} with it, "
+                "or use the `paged` runner"
+            )
+        self.precision, self.context_length = precision, context_length
+        self._model, self._device, self._properties = model, device, dict(properties or {})
+        self._cache_bytes = cache_bytes
+        self._lanes = {False: self._lane(hidden=False)}
+        graph = self._lanes[False].graph
+        self.vocab_size, self.tolerance = graph.vocab_size, 1e-3 if graph.is_f32 else 1.5
+
+    def submit(self, requests: Items[Forward]) -> Pending:
+        """Start one inference for all plain requests, and one for all that want hidden states."""
+        self._check(requests)
+        pending = []
+        for rich in (False, True):
+            places = [place for place, request in enumerate(requests) if request.plain is not rich]
+            if places:
+                pending.append((places, self._ready(rich).submit([requests[place] for place in places])))
+
+        def answers() -> list[Answer]:
+            found = {place: answer for places, wait in pending for place, answer in zip(places, wait(), strict=True)}
+            return [found[place] for place in range(len(requests))]
+
+        return answers
+
+    def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
+        """Answer on a tree and a cache of its own."""
+        sequence = Vocabulary(self.vocab_size).prompt(tokens.tolist())
+        alone = Forward(sequence, request.rows, None, request.hidden, request.layers)
+        self._check([alone])
+        return Lane(self._ready(not request.plain).graph, self._cache_bytes).submit([alone])()[0]
+
+    def missing(self, request: Forward) -> int:
+        """How many tokens are in no row of the cache."""
+        lane = self._lanes.get(not request.plain)
+        return request.sequence.length if lane is None else lane.slots.missing(request.sequence)
+
+    def room(self, requests: Items[Forward]) -> int:
+        """How many of these the cache can hold together."""
+        count = len(requests)
+        for rich, lane in self._lanes.items():
+            places = [place for place, request in enumerate(requests) if request.plain is not rich]
+            fit = lane.slots.fits([requests[place].sequence for place in places])
+            count = min(count, places[fit] if fit < len(places) else count)
+        return count
+
+    @property
+    def cache_in_use(self) -> int:
+        """Rows that hold keys and values of living sequences."""
+        return sum(lane.slots.in_use for lane in self._lanes.values())
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes in those rows."""
+        return sum(lane.slots.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
+
+    def _ready(self, hidden: bool) -> Lane:
+        if hidden not in self._lanes:
+            self._lanes[hidden] = self._lane(hidden)
+        return self._lanes[hidden]
+
+    def _lane(self, hidden: bool) -> Lane:
+        return Lane(self.graph_type(self._model, self._device, self._properties, hidden), self._cache_bytes)
+
+    def _check(self, requests: Items[Forward]) -> None:
+        for request in requests:
+            if request.sequence.vocabulary.size > self.vocab_size:
+                raise ConfigurationError(
+                    f"`model` must have the tokens of the sequence: it has {self.vocab_size}, the sequence's "
+                    f"vocabulary has {request.sequence.vocabulary.size}"
+                )
+            if request.layers:
+                count = len(residual_stream(self._model))
+                if not set(request.layers) <= set(range(count)):
+                    raise ConfigurationError(f"`layers` must be from 0 to {count - 1}, got {request.layers}")
+
+
+class Lane:
+    """Runs requests that are all plain, or all rich, on a graph that is compiled for them and a cache of its own."""
+
+    def __init__(self, graph: StatefulGraph, cache_bytes: int) -> None:
+        self.graph = graph
+        self.slots = Slots(cache_bytes // graph.token_bytes)
+        self._memory = graph.memory()
+
+    def submit(self, requests: Items[Forward]) -> Pending:
+        """Start one inference for all requests that need one."""
+        live = [place for place, one in enumerate(requests) if one.rows or self.slots.missing(one.sequence)]
+        if not live:
+            nothing = self._memory.outputs(0)
+            for array in nothing.values():
+                array.flags.writeable = False
+            return lambda: [self._answer(request, 0, nothing) for request in requests]
+        step = self.slots.plan([(requests[place].sequence, requests[place].rows) for place in live])
+        starts = dict(zip(live, step.starts, strict=True))
+        wait = self._memory.start(step)
+
+        def answers() -> list[Answer]:
+            outputs = wait()
+            self.slots.commit(step)
+            return [self._answer(one, starts.get(place, 0), outputs) for place, one in enumerate(requests)]
+
+        return answers
+
+    def _answer(self, request: Forward, start: int, outputs: Outputs) -> Answer:
+        rows = slice(start, start + request.rows)
+        layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers}
+        hidden = outputs["hidden.final"][rows] if request.hidden else None
+        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None)
+
+
+def static_size(shape: ov.PartialShape) -> int:
+    """The product of the sizes that are known."""
+    return int(np.prod([size.get_length() for size in shape if size.is_static]))

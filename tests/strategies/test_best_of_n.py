@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ovdecode import (
+    BeamSearch,
+    BestOfN,
+    Greedy,
+    LogitBias,
+    Model,
+    Sampling,
+    SuppressedTokens,
+    TableRunner,
+    Task,
+    parse,
+    run,
+)
+from ovdecode.errors import ConfigurationError
+from ovdecode.testing.enumeration import distribution
+
+COIN = Model(TableRunner({(): np.log([0.75, 0.25])}))
+
+
+def test_the_most_probable_comes_first_and_all_are_kept() -> None:
+    generation = COIN.generate([0], BestOfN(n=16), max_new_tokens=3)
+    logprobs = [each.logprob for each in generation.alternatives]
+    assert len(logprobs) == 16
+    assert logprobs == sorted(logprobs, reverse=True)
+    assert generation.tokens == generation.alternatives[0].tokens
+    assert generation.score == pytest.approx(generation.logprob)
+
+
+def test_the_law_is_that_of_the_maximum() -> None:
+    # The better token comes out unless both samples are the worse one.
+    assert distribution(BestOfN(n=2), COIN, [0], max_new_tokens=1) == pytest.approx(
+        {(0,): 15 / 16, (1,): 1 / 16}
+    )
+
+
+def test_ranked_before_any_processor() -> None:
+    biased = BestOfN(n=20, strategy=Sampling(processors=LogitBias({1: 1.5})))
+    alternatives = COIN.generate([0], biased, max_new_tokens=1).alternatives
+    assert [each.tokens for each in alternatives].count((1,)) > 6
+    assert alternatives[0].tokens == (0,)
+    assert alternatives[0].score == pytest.approx(np.log(0.75))
+
+
+def test_the_mean_does_not_favour_short_texts() -> None:
+    # Token 2 ends it at once with 0.4 / 0.7; token 0 has 0.3 / 0.7 and goes on with 0.9 each time.
+    model = Model(
+        TableRunner({(1,): np.log([0.3, 1e-9, 0.4]), (0,): np.log([0.9, 0.05, 0.05])}), eos_token_ids=[2]
+    )
+    by_sum = model.generate([1], BestOfN(n=20), max_new_tokens=4)
+    by_mean = model.generate([1], BestOfN(n=20, score="mean_logprob"), max_new_tokens=4)
+    assert by_sum.tokens == (2,)
+    assert by_mean.tokens == (0, 0, 0, 0)
+    assert by_mean.score == pytest.approx(by_mean.logprob / 4)
+
+
+def test_the_samples_are_different_and_repeatable() -> None:
+    first, again = (COIN.generate([0], BestOfN(n=8), max_new_tokens=8) for _ in range(2))
+    assert len({each.tokens for each in first.alternatives}) > 1
+    assert [each.tokens for each in first.alternatives] == [each.tokens for each in again.alternatives]
+
+
+def test_one_inference_a_round_for_all_samples() -> None:
+    generation = COIN.generate([0], BestOfN(n=8), max_new_tokens=5)
+    assert generation.cost.forwards == 5
+
+
+def test_any_strategy_can_be_the_inner_one() -> None:
+    assert COIN.generate([0], BestOfN(n=2, strategy=Greedy()), max_new_tokens=2).tokens == (0, 0)
+    assert COIN.generate([0], BestOfN(n=2, strategy=BeamSearch()), max_new_tokens=2).tokens == (0, 0)
+    nested = BestOfN(n=2, strategy=BestOfN(n=3))
+    assert len(COIN.generate([0], nested, max_new_tokens=2).alternatives) == 2
+
+
+def test_own_processors_come_before_those_of_the_inner_strategy() -> None:
+    strategy = BestOfN(n=4, strategy=Sampling(top_k=1), processors=SuppressedTokens([0]))
+    assert COIN.generate([0], strategy, max_new_tokens=2).tokens == (1, 1)
+
+
+def test_samples_of_different_length() -> None:
+    model = Model(TableRunner({(): np.log([0.5, 0.5])}), eos_token_ids=[1])
+    generation = model.generate([0], BestOfN(n=16), max_new_tokens=6)
+    assert generation.tokens == (1,)
+    assert len({len(each.tokens) for each in generation.alternatives}) > 1
+    assert all(each.stop_reason for each in generation.alternatives)
+
+
+def test_alone_and_among_others() -> None:
+    alone = COIN.generate([0], BestOfN(), max_new_tokens=6)
+    tasks = [Task(COIN, [0], strategy, max_new_tokens=6) for strategy in ("sampling", "best_of_n", "beam")]
+    together = {str(generation.task.strategy): generation for generation in run(tasks)}
+    assert together["best_of_n"].alternatives == alone.alternatives
+
+
+@pytest.mark.parametrize(
+    "spec", ["best_of_n", "best_of_n:n=2,strategy=(sampling:top_k=3),score=mean_logprob"]
+)
+def test_spec_round_trip(spec: str) -> None:
+    assert str(parse(spec)) == spec
+
+
+@pytest.mark.parametrize("parameters", [{"n": 0}, {"strategy": "sampling"}, {"score": "length"}])
+def test_a_parameter_out_of_range_is_named(parameters: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(parameters))}`"):
+        BestOfN(**parameters)  # type: ignore[arg-type]
