@@ -72,7 +72,10 @@ def main() -> None:
     options = arguments(__doc__)
     model = od.load("smollm2", threads=options.threads)
     rng = np.random.default_rng(0)
-    table = Table("overhead of the engine over a bare loop", ["method", "sequences", "bare ms", "engine ms", "overhead %"])
+    table = Table(
+        "overhead of the engine over a bare loop",
+        ["method", "sequences", "bare ms", "engine ms", "overhead %"],
+    )
     for count in (1, 8, 32):
         prompts = rng.integers(100, model.vocabulary.size, (count, PROMPT)).tolist()
         loops = {"bare": lambda prompts=prompts: bare_loop(model, prompts)}

@@ -75,7 +75,15 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"ovdecode.{_HOME[name]}"), name)
+        found = getattr(import_module(f"ovdecode.{_HOME[name]}"), name)
+    else:
+        found = _plugin(name)
+    globals()[name] = found  # the next access is as quick as any other
+    return found
+
+
+def _plugin(name: str) -> Any:
+    """The plugin whose class has this name."""
     from ovdecode.registry import GROUPS
 
     for group in GROUPS.values():

@@ -23,11 +23,22 @@ class Candidates:
     Args:
         logits: shape (n,); never written to.
         ids: the token id of each, shape (n,), rising; None while all tokens of the vocabulary are there.
+        divisor: what `logits` are still to be divided by. A temperature keeps the order of the tokens, so the division
+            waits until a value is asked for, and a truncation in between saves most of it.
     """
 
-    def __init__(self, logits: Floats, ids: NDArray[np.intp] | None = None) -> None:
-        self.logits = logits
+    def __init__(self, logits: Floats, ids: NDArray[np.intp] | None = None, divisor: float = 1.0) -> None:
+        self._undivided = logits
         self._ids = ids
+        self._divisor = divisor
+
+    @cached_property
+    def logits(self) -> Floats:
+        """Logits, shape (n,)."""
+        if self._divisor == 1:
+            return self._undivided
+        divided: Floats = self._undivided / self._undivided.dtype.type(self._divisor)
+        return divided
 
     @property
     def dense(self) -> bool:
@@ -40,7 +51,7 @@ class Candidates:
         return np.arange(len(self.logits)) if self._ids is None else self._ids
 
     def __len__(self) -> int:
-        return len(self.logits)
+        return len(self._undivided)
 
     @cached_property
     def probabilities(self) -> Floats:
@@ -54,42 +65,44 @@ class Candidates:
 
     @property
     def weights(self) -> Floats:
-        """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided."""
-        weights: Floats = np.subtract(self.checked, self.logits.max())
+        """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
+        weights: Floats = np.subtract(self.checked, self.logits.dtype.type(self.peak))
         np.exp(weights, out=weights)
         return weights
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest logit.
+
+        Raises:
+            LogitsError: if there is none, or it is not finite: then the logits are no distribution.
+        """
+        if len(self) == 0:
+            raise LogitsError("no token is left possible; a constraint and another processor exclude each other")
+        peak = float(self._undivided.max() / self._divisor)
+        if not np.isfinite(peak):
+            what = "all -inf, so no token is left possible" if peak == -np.inf else f"not numbers (largest: {peak})"
+            raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
+        return peak
 
     @property
     def checked(self) -> Floats:
         """The logits, after making sure that they are a distribution."""
-        if len(self.logits) == 0:
-            raise LogitsError(
-                "no token is left possible; a constraint and another processor exclude each other"
-            )
-        peak = self.logits.max()
-        if not np.isfinite(peak):
-            what = (
-                "all -inf, so no token is left possible"
-                if peak == -np.inf
-                else f"not numbers (largest: {peak})"
-            )
-            raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
+        self.peak  # noqa: B018  raises if they are none
         return self.logits
 
     @property
     def entropy(self) -> float:
         """Shannon entropy of `probabilities`, in nats."""
-        surprises = np.maximum(
-            self.logprobs, np.finfo(self.logprobs.dtype).min
-        )  # 0 · -inf would be NaN, not 0
+        surprises = np.maximum(self.logprobs, np.finfo(self.logprobs.dtype).min)  # 0 · -inf would be NaN, not 0
         surprises *= self.probabilities
         return -float(surprises.sum(dtype=np.float64))
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
-        index = int(self.logits.argmax()) if len(self.logits) else 0
-        if len(self.logits) == 0 or not np.isfinite(self.logits[index]):
-            self.checked  # noqa: B018  raises, and says why
+        index = int(self._undivided.argmax()) if len(self) else 0
+        if len(self) == 0 or not np.isfinite(self._undivided[index]):
+            self.peak  # noqa: B018  raises, and says why
         return index if self._ids is None else int(self._ids[index])
 
     def draw(self, rng: Random) -> int:
@@ -99,19 +112,24 @@ class Candidates:
 
     def top(self, count: int) -> Candidates:
         """The `count` most probable, ties to the lower id; all if there are fewer."""
-        return self if count >= len(self) else self.at(top_indices(self.logits, count))
+        return self if count >= len(self) else self.at(top_indices(self._undivided, count))
 
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
-        return Candidates(self.logits[positions], positions if self._ids is None else self._ids[positions])
+        ids = positions if self._ids is None else self._ids[positions]
+        return Candidates(self._undivided[positions], ids, self._divisor)
 
     def keep(self, mask: Mask) -> Candidates:
         """Only those where `mask`, shape (n,), holds."""
-        return self.at(np.flatnonzero(mask))
+        return self.at(mask.nonzero()[0])
 
     def with_logits(self, logits: Floats) -> Candidates:
         """The same tokens with other logits, shape (n,)."""
         return Candidates(logits, self._ids)
+
+    def divided(self, divisor: float) -> Candidates:
+        """The same tokens with their logits divided by a positive number."""
+        return Candidates(self._undivided, self._ids, self._divisor * divisor)
 
     def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:
         """Where these distinct token ids are; tokens that are no longer candidates are left out."""

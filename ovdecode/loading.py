@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,7 +78,19 @@ def load(
     }
     made = _make_runner(folder, runner, device, precision, options, cache_bytes)
     self_test(made)
-    return Model(made, folder.eos_token_ids, _tokenizer(folder, tokenizer), folder.name)
+    sibling = partial(
+        load,
+        device=device,
+        precision=precision,
+        runner=runner,
+        tokenizer=tokenizer,
+        weights=weights,
+        threads=threads,
+        properties=properties,
+        cache_bytes=cache_bytes,
+        progress=progress,
+    )
+    return Model(made, folder.eos_token_ids, _tokenizer(folder, tokenizer), folder.name, sibling)
 
 
 def _make_runner(
@@ -99,7 +112,12 @@ def _make_runner(
 
     def make(kind: str) -> ModelRunner:
         made: ModelRunner = getattr(import_module(f"ovdecode.runners.{kind}"), f"{kind.capitalize()}Runner")(
-            model, device, precision, properties, cache_bytes=cache_bytes, context_length=folder.context_length
+            model,
+            device,
+            precision,
+            properties,
+            cache_bytes=cache_bytes,
+            context_length=folder.context_length,
         )
         return made
 

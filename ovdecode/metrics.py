@@ -18,8 +18,8 @@ def distinct_n(tokens: Items[Hashable], n: int = 2) -> float:
 
     NaN for fewer than n tokens, which have no n-gram. It falls with length: compare texts of equal length.
     Source: Li, Galley, Brockett, Gao, Dolan 2016, "A Diversity-Promoting Objective Function for Neural
-    Conversation Models", arXiv:1510.03055, who divide by the number of tokens; the number of n-grams is today's
-    usual divisor, and the one for which a text without repetition has the value 1.
+    Conversation Models", arXiv:1510.03055, who divide by the number of tokens; the number of n-grams is the
+    usual divisor today, and the one for which a text without repetition has the value 1.
 
     Args:
         tokens: token ids, or words.
@@ -38,7 +38,7 @@ def repetition(tokens: Items[Hashable], n: int = 4) -> float:
 
     NaN for fewer than n tokens.
     Source: Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, "Neural Text Generation with Unlikelihood
-    Training", arXiv:1908.04319 (seq-rep-n, with n = 4); rep-n of Su et al. 2022, arXiv:2202.06417, is the same
+    Training", arXiv:1908.04319 (seq-rep-n, with n = 4); rep-n of Su et al. 2022, arXiv:2202.06417, is that
     in per cent.
 
     Args:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence as Items
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.engine import Engine, Piece, Task
-from ovdecode.errors import PromptError
+from ovdecode.errors import ConfigurationError, PromptError
 from ovdecode.generation import Generation
 from ovdecode.runners.base import ModelRunner
 from ovdecode.runners.table import TableRunner
@@ -25,6 +26,7 @@ class Model:
         eos_token_ids: the tokens that end a text.
         tokenizer: turns text into ids and back; without one, prompts are token ids, and token 0 is shown as "a".
         name: shown in tables.
+        load_sibling: loads the model that a strategy names as a draft or an amateur, as this one was loaded.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Model:
         eos_token_ids: Items[int] = (),
         tokenizer: Tokenizer | None = None,
         name: str = "table",
+        load_sibling: Callable[[str], Model] | None = None,
     ) -> None:
         self.runner, self.tokenizer, self.name = runner, tokenizer, name
+        self._load_sibling, self._siblings = load_sibling, dict[str, Model]()
         self.vocabulary = Vocabulary(runner.vocab_size, eos_token_ids, tokenizer)
 
     def generate(self, prompt: Any, strategy: Strategy | str = "greedy", **options: Any) -> Generation:
@@ -65,6 +69,20 @@ class Model:
                 raise event.error
             elif not event.task.method.commits:
                 yield event.text
+
+    def sibling(self, source: str) -> Model:
+        """The model that a strategy names by its source: loaded once, on the same device and in the same precision.
+
+        Raises:
+            ConfigurationError: if this model was not loaded from a source itself.
+        """
+        if source not in self._siblings:
+            if self._load_sibling is None:
+                raise ConfigurationError(
+                    f"`model` must be a Model beside one that was not loaded by `ovdecode.load`, got {source!r}"
+                )
+            self._siblings[source] = self._load_sibling(source)
+        return self._siblings[source]
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""

@@ -44,9 +44,10 @@ def top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     sample = values[::_STRIDE]
     rank = len(sample) - count // _STRIDE - 8
     if rank > len(sample) // 2:
-        likely = np.flatnonzero(values >= np.partition(sample, rank)[rank])
+        likely = (values >= np.partition(sample, rank)[rank]).nonzero()[0]
         if count <= len(likely) < len(values):
-            return likely[_top_indices(values[likely], count)]
+            chosen: NDArray[np.intp] = likely[_top_indices(values[likely], count)]
+            return chosen
     return _top_indices(values, count)
 
 
@@ -54,11 +55,20 @@ _STRIDE = 64
 
 
 def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
+    if len(values) <= _SHORT:
+        order: NDArray[np.intp] = np.argsort(-values, kind="stable")[:count]
+        order.sort()
+        return order
     border = np.partition(values, len(values) - count)[len(values) - count]
     chosen = values > border
-    ties = np.flatnonzero(values == border)
+    ties = (values == border).nonzero()[0]
     chosen[ties[: count - np.count_nonzero(chosen)]] = True
-    return np.flatnonzero(chosen)
+    positions: NDArray[np.intp] = chosen.nonzero()[0]
+    return positions
+
+
+_SHORT = 256
+"""Below this length a plain sort or sum takes less time than the calls that would avoid it."""
 
 
 def crossing(weights: Floats, target: float) -> int:
@@ -75,18 +85,19 @@ def pick(weights: Floats, uniform: float) -> int:
     return index
 
 
-_BLOCK = 256
-
-
 def _block_sums(weights: Floats) -> NDArray[np.float64]:
     """The running sum after each block, in double precision at the price of a single-precision pass."""
-    return np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64))
+    if len(weights) <= _SHORT:
+        return weights.cumsum(dtype=np.float64)
+    return np.add.reduceat(weights, np.arange(0, len(weights), _SHORT), dtype=np.float64).cumsum()
 
 
 def _locate(weights: Floats, sums: NDArray[np.float64], target: float, side: Literal["left", "right"]) -> int:
     """Where the running sum comes to `target`: which block first, then where inside it."""
-    block = min(int(sums.searchsorted(target, side=side)), len(sums) - 1)
-    running = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    block = min(int(sums.searchsorted(target, side)), len(sums) - 1)
+    if len(sums) == len(weights):
+        return block
+    running = weights[block * _SHORT : (block + 1) * _SHORT].cumsum(dtype=np.float64)
     if block:
         running += sums[block - 1]
-    return block * _BLOCK + min(int(running.searchsorted(target, side=side)), len(running) - 1)
+    return block * _SHORT + min(int(running.searchsorted(target, side)), len(running) - 1)

@@ -28,7 +28,9 @@ def require(plugin: Plugin, parameter: str, holds: bool, requirement: str) -> No
     """Raise a `ConfigurationError` that names the parameter, what it must be and what it is, unless `holds`."""
     if not holds:
         value: Any = getattr(plugin, parameter)
-        raise ConfigurationError(f"`{parameter}` of `{plugin.name or type(plugin).__name__}` must be {requirement}, got {value!r}")
+        raise ConfigurationError(
+            f"`{parameter}` of `{plugin.name or type(plugin).__name__}` must be {requirement}, got {value!r}"
+        )
 
 
 def one_of(parameter: str, value: Any, names: Any) -> None:

@@ -44,6 +44,10 @@ class Sequence:
     length: int
     prompt_length: int
     vocabulary: Vocabulary
+    _buffer: _Buffer
+    _memo: dict[Hashable, Any] | None
+    _logits: tuple[NDArray[np.float32], float] | None
+    _logprob: float | None
 
     @classmethod
     def root(cls, vocabulary: Vocabulary) -> Sequence:
@@ -234,7 +238,10 @@ class Fold(Generic[State]):
             todo.append(node)
             assert node.parent is not None
             node = node.parent
-        state: State = self.initial if node.length <= start else node._memo[self.key]  # type: ignore[index]
+        state: State = self.initial
+        if node.length > start:
+            assert node._memo is not None
+            state = node._memo[self.key]
         for node in reversed(todo):
             state = self.step(state, node)
             if node._memo is None:

@@ -1,8 +1,8 @@
 """Spec strings: a plugin and its parameters as text that a command line or a YAML file can hold.
 
-    sampling:temperature=0.8,top_p=0.95
-    beam:num_beams=4,processors=(repetition:penalty=1.2|no_repeat_ngram:size=3)
-    max_new_tokens:count=64|stop_string:string="\\n\\n"
+sampling:temperature=0.8,top_p=0.95
+beam:num_beams=4,processors=(repetition:penalty=1.2|no_repeat_ngram:size=3)
+max_new_tokens:count=64|stop_string:string="\\n\\n"
 """
 
 from __future__ import annotations

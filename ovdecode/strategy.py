@@ -113,9 +113,7 @@ def gather(decodings: Iterable[Decoding]) -> Generator[list[Request], Any, list[
             resume(index, None)
         while wanted:
             asked = list(wanted.items())
-            answers = yield [
-                request for _, want in asked for request in (want if isinstance(want, list) else [want])
-            ]
+            answers = yield [request for _, want in asked for request in (want if isinstance(want, list) else [want])]
             given = iter(answers)
             for index, want in asked:
                 resume(index, [next(given) for _ in want] if isinstance(want, list) else next(given))

@@ -10,15 +10,22 @@ from ovdecode.sequence import Fold, Sequence
 _RECENT = 256
 
 
-class GeneratedText(NamedTuple):
-    """Text that grows token by token, as a state of the token tree.
+class TextState(NamedTuple):
+    r"""Text that grows by pieces of bytes and never shows half a character.
 
-    Two strings instead of one keep memory small: the first is the same object in long runs of nodes.
+    Pushing pieces and finishing gives exactly `bytes.decode("utf-8", "replace")` of all of them together. Two strings
+    instead of one keep memory small where every node of a tree has a state: the first is the same object in long runs.
 
     Attributes:
         settled: the text but for its end.
         recent: its end.
         pending: the bytes of a character that is not complete yet.
+
+    Example:
+        >>> TextState().push(b"caf\xc3").text
+        'caf'
+        >>> TextState().push(b"caf\xc3").push(b"\xa9").text
+        'café'
     """
 
     settled: str = ""
@@ -30,21 +37,29 @@ class GeneratedText(NamedTuple):
         """The complete characters so far."""
         return self.settled + self.recent
 
+    def push(self, piece: bytes) -> TextState:
+        """The state after more bytes."""
+        data = self.pending + piece
+        characters, consumed = codecs.utf_8_decode(data, "replace", False)
+        recent = self.recent + characters
+        if len(recent) > _RECENT:
+            return TextState(self.settled + recent, "", data[consumed:])
+        return TextState(self.settled, recent, data[consumed:])
 
-def _append(state: GeneratedText, sequence: Sequence) -> GeneratedText:
+    def finish(self) -> str:
+        """The whole text, with U+FFFD for a character that never ended."""
+        return self.text + self.pending.decode("utf-8", "replace")
+
+
+def _append(state: TextState, sequence: Sequence) -> TextState:
     spelling = sequence.vocabulary.spelling
     if sequence.token in spelling.special_ids:
         return state
-    data = state.pending + spelling.token_bytes(sequence.token)
-    characters, consumed = codecs.utf_8_decode(data, "replace", False)
-    recent = state.recent + characters
-    if len(recent) > _RECENT:
-        return GeneratedText(state.settled + recent, "", data[consumed:])
-    return GeneratedText(state.settled, recent, data[consumed:])
+    return state.push(spelling.token_bytes(sequence.token))
 
 
-text_state = Fold(GeneratedText(), _append, generated=True, key="ovdecode.text")
-"""The `GeneratedText` after the last token of a sequence; special tokens add nothing to it."""
+text_state = Fold(TextState(), _append, generated=True, key="ovdecode.text")
+"""The `TextState` after the last token of a sequence; special tokens add nothing to it."""
 
 
 def generated_text(sequence: Sequence, *, final: bool = False) -> str:
@@ -60,4 +75,4 @@ def generated_text(sequence: Sequence, *, final: bool = False) -> str:
         'hi'
     """
     state = text_state(sequence)
-    return state.text + state.pending.decode("utf-8", "replace") if final else state.text
+    return state.finish() if final else state.text

@@ -1,4 +1,4 @@
-"""Every registered plugin keeps every law. A plugin that needs arguments has its examples in one of the tables below."""
+"""Every registered plugin keeps every law; one that needs arguments has its examples in a table below."""
 
 from __future__ import annotations
 
@@ -80,7 +80,11 @@ STOPPING: dict[str, list[str | Make]] = {
     "eos": ["eos", "eos:tokens=[1,3]"],
     "stop_tokens": ["stop_tokens:sequences=[[1,2],[4]]"],
     "loop": ["loop", "loop:max_period=3,repeats=2"],
-    "stop_string": ["stop_string:string=cd", "stop_string:string=[ab,cde]", "stop_string:string=cd,keep=true"],
+    "stop_string": [
+        "stop_string:string=cd",
+        "stop_string:string=[ab,cde]",
+        "stop_string:string=cd,keep=true",
+    ],
     "stop_regex": ['stop_regex:pattern="c.e"', 'stop_regex:pattern="c.e",keep=true'],
     "thinking_budget": ["thinking_budget:count=2,opening=b,closing=c"],
     "confidence": ["confidence:threshold=-1,window=2"],
@@ -88,7 +92,10 @@ STOPPING: dict[str, list[str | Make]] = {
 }
 PROPOSERS: dict[str, list[str | Make]] = {
     "prompt_lookup": ["prompt_lookup", "prompt_lookup:num_tokens=2,max_ngram=2,min_ngram=2"],
-    "draft_model": [lambda other: DraftModel(other, num_tokens=1), lambda other: DraftModel(other, num_tokens=3)],
+    "draft_model": [
+        lambda other: DraftModel(other, num_tokens=1),
+        lambda other: DraftModel(other, num_tokens=3),
+    ],
 }
 TABLES = {
     "strategy": STRATEGIES,
@@ -108,9 +115,7 @@ COMBINATIONS = [
 def examples(family: str) -> list[tuple[str, int]]:
     """Name and place of every example; one even for a plugin that has none, whose test then says so."""
     table = TABLES[family]
-    return [
-        (name, place) for name in registry.names(family) for place in range(len(table.get(name, [name])))
-    ]
+    return [(name, place) for name in registry.names(family) for place in range(len(table.get(name, [name])))]
 
 
 def example(family: str, name: str, place: int = 0, other: Model | None = None) -> Plugin:
@@ -138,6 +143,12 @@ def strategy(name: str, place: int = 0, other: Model | None = None) -> Strategy:
 def test_every_plugin_loads_and_every_example_has_a_plugin(family: str) -> None:
     assert not registry.broken(family)
     assert set(TABLES[family]) <= set(registry.names(family))
+
+
+def test_a_plugin_that_lacks_an_example_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(PROCESSORS, "top_k")
+    with pytest.raises(pytest.fail.Exception, match="`top_k` needs an example in `PROCESSORS` of tests"):
+        example("processor", "top_k")
 
 
 @every("strategy")

@@ -77,8 +77,8 @@ def compare(
 ) -> None:
     """Decode prompts by several methods in one batch: texts beside each other, and a table of figures.
 
-    Ctrl-C ends the run; what is finished is shown and written. Exit code: 0; 1 if a method failed on a prompt;
-    2 for bad input; 130 after Ctrl-C.
+    Ctrl-C ends the run; what is finished is shown and written. Exit code: 0; 1 if a method failed on a
+    prompt; 2 for bad input; 130 after Ctrl-C.
     """
     from ovdecode.cli.batch import run_batch
     from ovdecode.cli.comparison import DEFAULT_STRATEGIES, Comparison

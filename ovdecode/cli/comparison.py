@@ -23,9 +23,9 @@ DEFAULT_STRATEGIES = (
     "speculative",
 )
 """Six methods that differ in what they are for. Greedy is the baseline. The two samplers cut the tail in two
-ways: by mass, and relative to the best token at a temperature that would ruin the first. Beam search finds the
-most probable text, and shows that this is a dull one. Best-of-n grants the same wish by sampling, at the same
-width. Speculative decoding must give the text of greedy, token by token, in fewer forwards."""
+ways: by mass, and relative to the best token at a temperature that would ruin the first. Beam search finds
+the most probable text, and shows that this is a dull one. Best-of-n grants the same wish by sampling, at the
+same width. Speculative decoding must give the text of greedy, token by token, in fewer forwards."""
 
 
 @dataclass(frozen=True)

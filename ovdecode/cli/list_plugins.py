@@ -7,12 +7,14 @@ import inspect
 import json
 import logging
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 150
 """Columns from which on a plugin is shown in one line of a terminal."""
+
+LONGEST_SOURCE = 64
 
 _PLURAL = {
     "strategy": "Strategies",
@@ -51,8 +55,6 @@ def list_plugins(
     logging.getLogger("ovdecode.registry").setLevel(logging.ERROR)  # broken plugins are listed below
     load_plugins(plugin)
     screen = console()
-    if not screen.is_terminal:
-        screen.width = 1000
     wanted = None if family is None else _family(family, GROUPS)
     found = [kind for kind in GROUPS if wanted is None and family in names(kind)]
     if family is not None and wanted is None:
@@ -63,10 +65,11 @@ def list_plugins(
             _describe(kind, family, screen)
         return
     for kind in GROUPS if wanted is None else [wanted]:
-        screen.print(_entries(kind, screen))
+        _show_family(kind, screen)
         for name, error in broken(kind).items():
             said = f"  {printable(name)} does not load: {one_line(repr(error))}"
             screen.print(said, style="red", soft_wrap=True)
+        screen.print()
     if screen.is_terminal:
         hint = "p=… must be given. Every strategy also takes processors=(…|…). In full: ovdecode list NAME"
         screen.print(hint, style="dim")
@@ -78,24 +81,32 @@ def _family(text: str, known: Any) -> str | None:
     return next((family for family, group in groups.items() if text in (family, group)), None)
 
 
-def _entries(family: str, screen: Console) -> Table:
+def _show_family(family: str, screen: Console) -> None:
     from ovdecode.registry import lookup, names
 
-    wide = not screen.is_terminal or screen.width >= TABLE_WIDTH
-    table = Table(box=None, show_header=False, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = _PLURAL.get(family, family)
+    screen.print(_PLURAL.get(family, family), style="bold")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name in names(family):
         plugin = lookup(family, name)
-        call = Text("  ").append(name, style="bold cyan")
-        call.append("  " + ", ".join(_parameters(plugin)), style="green")
-        summary, origin = Text(one_line(summary_of(plugin))), Text(one_line(source_of(plugin)), style="dim")
-        if wide:
-            table.add_row(call, summary, origin)
-        else:
-            call.append("\n")
-            table.add_row(call + Text("    ") + summary + Text("  ") + Text(f"[{origin.plain}]", style="dim"))
-    table.add_row("")
-    return table
+        call, parameters = (
+            Text(f"  {name}", style="bold cyan"),
+            Text(", ".join(_parameters(plugin)), style="green"),
+        )
+        summary, origin = one_line(summary_of(plugin)), one_line(source_of(plugin))
+        if screen.is_terminal and screen.width >= TABLE_WIDTH:
+            table.add_row(call, parameters, summary, Text(origin, style="dim"))
+            continue
+        screen.print(
+            call + Text("  ") + parameters,
+            soft_wrap=not screen.is_terminal,
+            end="\n" if screen.is_terminal else "  ",
+        )
+        about = Text(summary).append(f"  [{origin}]" if origin else "", style="dim")
+        screen.print(
+            Padding(about, (0, 0, 0, 4)) if screen.is_terminal else about, soft_wrap=not screen.is_terminal
+        )
+    if table.rows:
+        screen.print(table)
 
 
 def _describe(family: str, name: str, screen: Console) -> None:
@@ -113,11 +124,12 @@ def _describe(family: str, name: str, screen: Console) -> None:
 
 
 def summary_of(plugin: type[Plugin]) -> str:
-    """The first line of a plugin's docstring."""
+    """What a plugin's docstring says first: its first line, to the end of the sentence."""
     doc = plugin.__dict__.get("__doc__") or ""
     if doc.startswith(f"{plugin.__name__}("):  # what dataclasses write where nobody else did
         return ""
-    return inspect.cleandoc(doc).partition("\n")[0]
+    first = re.split(r"\n\s*\n|\n\w+:", inspect.cleandoc(doc))[0]
+    return " ".join(first.split())
 
 
 def source_of(plugin: type[Plugin]) -> str:
@@ -128,7 +140,8 @@ def source_of(plugin: type[Plugin]) -> str:
         return ""
     said = " ".join(match[1].split())
     dated = re.match(r".*?\b(?:19|20)\d\d\b", said)
-    return dated[0] if dated else re.split(r"[;,(]|\.(?:\s|$)", said)[0].strip()
+    short = dated[0] if dated else re.split(r"[;,(]|\.(?:\s|$)", said)[0].strip()
+    return textwrap.shorten(short, LONGEST_SOURCE, placeholder=" …")
 
 
 def _parameters(plugin: type[Plugin]) -> Iterator[str]:

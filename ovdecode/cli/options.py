@@ -33,7 +33,7 @@ Stop = Annotated[
     list[str] | None,
     typer.Option(
         "--stop", metavar="TEXT|SPEC",
-        help=r"Stop before this text (\n is a line break), or at a criterion such as loop:repeats=4. Repeatable.",
+        help=r"Stop before this text (\n: line break), or at a criterion: loop:repeats=4. Repeatable.",
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Of all random choices.")]

@@ -10,15 +10,16 @@ from typing import Any
 from ovdecode.errors import PromptError
 
 FIELDS = ("prompt", "question", "text", "turns")
-"""The fields of a `.jsonl` line that may hold its prompt; the first that is there counts, of a list its first."""
+"""The fields of a `.jsonl` line that may hold its prompt; the first that is there counts, of a list its first
+entry."""
 
 BUILT_IN = (
     "Once upon a time, in a village by the sea, there lived",
     "The first person to walk on the moon was",
     "Monday: I eat an apple.\nTuesday: I eat a banana.\nWednesday: I eat",
 )
-"""An open story, where sampling has room; a fact, on which beam search runs into a loop; and a pattern, which greedy
-repeats and of which prompt lookup drafts about every second token rightly."""
+"""An open story, where sampling has room; a fact, on which beam search runs into a loop; and a pattern, which
+greedy repeats and of which prompt lookup drafts about every second token rightly."""
 
 
 def read_standard_input(prompt: str | None) -> str:
@@ -38,7 +39,7 @@ def read_standard_input(prompt: str | None) -> str:
 
 
 def read_prompts(file: Path, field: str | None = None) -> list[str]:
-    """The prompts of a file: its lines, or a field of each object of a `.jsonl` file; blank lines are left out.
+    """The prompts of a file: its lines, or a field of each object of a `.jsonl` file; not the blank ones.
 
     Raises:
         PromptError: if the file is missing, empty, not UTF-8 or not JSON lines, or lacks the field.
@@ -74,8 +75,8 @@ def _decode(data: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PromptError(
-            f"{where} must be UTF-8 text, but line {line} holds the byte 0x{data[error.start]:02x}; convert it first, "
-            "say with `iconv -t utf-8`"
+            f"{where} must be UTF-8 text, but line {line} holds the byte 0x{data[error.start]:02x}; "
+            "convert it first, say with `iconv -t utf-8`"
         ) from error
 
 

@@ -58,7 +58,7 @@ def record(comparison: Comparison, options: Mapping[str, Any]) -> dict[str, Any]
         seconds, tokens: of the whole run.
         figures: one a strategy; see `Figures`.
         generations: one a finished task, in the order of prompts, strategies, samples: index, prompt (text),
-            prompt_index, strategy (spec), sample, text, tokens (ids), logprobs (a token, of the model itself),
+            prompt_index, strategy (spec), sample, text, tokens (ids), logprobs (a token, of the model),
             logprob, mean_logprob, score, reason (name and detail, or null), cost (forwards, tokens, seconds,
             time_to_first_token), info, alternatives (all that the strategy returned, best first, if several),
             runner, precision, error (type and message, or null).

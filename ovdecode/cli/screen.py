@@ -23,14 +23,20 @@ TEXT_WIDTH = 36
 """Columns that a text needs to be read beside another."""
 
 CAPTION = (
-    "Means over prompts and samples. tokens/s: a method's tokens by its seconds while it shares the batch with all "
-    "others; alone it is faster. forwards: inferences waited for. log-prob: a token's, under the model itself, in "
-    "nats. distinct-2: share of distinct 2-grams. repetition: share of 4-grams that came before."
+    "Means over prompts and samples. tokens/s: a method's tokens by its seconds while it shares the batch "
+    "with all others; alone it is faster. forwards: inferences waited for. log-prob: a token's, under the "
+    "model itself, in nats. distinct-2: share of distinct 2-grams. repetition: share of 4-grams that came "
+    "before."
 )
+
+WIDE_TABLE = 100
+"""Columns from which on heads stand in one line and specs are not broken."""
+
+HEADS = ("tokens", "tokens\n/s", "for-\nwards", "log-prob", "dis-\ntinct-2", "repe-\ntition")
 
 
 def show_texts(comparison: Comparison, screen: Console, prompts: int) -> None:
-    """Print the texts of the first prompts: beside each other where a terminal is wide enough, else one by one."""
+    """Print the texts of the first prompts: beside each other where there is room, else one by one."""
     across = _across(len(comparison.strategies), screen)
     for number, prompt in enumerate(comparison.prompts[:prompts]):
         heading = Text("\n› ", style="bold magenta").append(printable(prompt), style="bold")
@@ -44,7 +50,8 @@ def show_texts(comparison: Comparison, screen: Console, prompts: int) -> None:
         grid = Table.grid(expand=True)
         for _ in range(across):
             grid.add_column(ratio=1)
-        panels = [_panel(spec, cell) for spec, cell in zip(comparison.strategies, cells, strict=True)]
+        room = screen.width // across - 6
+        panels = [_panel(spec, cell, room) for spec, cell in zip(comparison.strategies, cells, strict=True)]
         for start in range(0, len(panels), across):
             grid.add_row(*panels[start : start + across])
         screen.print(grid)
@@ -61,11 +68,13 @@ def _across(count: int, screen: Console) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def _panel(spec: str, cell: list[Generation | None]) -> Panel:
+def _panel(spec: str, cell: list[Generation | None], room: int) -> Panel:
     failed = any(one is not None and one.error is not None for one in cell)
     return Panel(
         _texts(cell),
-        title=Text(spec, style="bold red" if failed else "bold cyan"),
+        title=Text(
+            spec if len(spec) <= room else f"{spec[: room - 1]}…", style="bold red" if failed else "bold cyan"
+        ),
         title_align="left",
         subtitle=Text(_ending(cell), style="dim"),
         subtitle_align="right",
@@ -95,8 +104,7 @@ def _texts(cell: list[Generation | None]) -> Group:
         return Group(*shown.values())
     parts: list[Text] = []
     for plain, samples in places.items():
-        parts.append(Text(f"{_ranges(samples)}:", style="dim", end=" "))
-        parts.append(shown[plain])
+        parts.append(Text().append(f"{_ranges(samples)}: ", style="dim").append_text(shown[plain]))
     return Group(*parts)
 
 
@@ -111,28 +119,31 @@ def _text(one: Generation | None) -> Text:
         return Text("(not finished)", style="dim italic")
     if one.error is not None:
         return Text(f"error: {one_line(describe(one.error))}", style="red")
-    text = printable(one.text).strip("\n")
+    text = (
+        printable(one.text).strip("\n").removeprefix(" ")
+    )  # a word's own space, which would look like an indent
     return Text(text) if text.strip() else Text("(no text)", style="dim italic")
 
 
 def show_table(comparison: Comparison, screen: Console) -> None:
     """Print the figures of every method, and what they mean."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method", overflow="fold", style="cyan", ratio=1)
-    for head in ("tokens", "tokens/s", "forwards", "log-prob", "distinct-2", "repetition"):
-        table.add_column(head, justify="right", no_wrap=screen.width >= 80)
+    narrow = screen.width < WIDE_TABLE
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
+    table.add_column("method", overflow="fold", style="cyan")
+    for head in HEADS:
+        table.add_column(
+            head if narrow else head.replace("-\n", "").replace("\n", ""), justify="right", no_wrap=True
+        )
     for each in comparison.figures:
-        table.add_row(*_row(each))
-    table.expand = screen.is_terminal and max(len(spec) for spec in comparison.strategies) > screen.width - 64
-    screen.print()
+        table.add_row(*_row(each, narrow))
     screen.print(table)
     for line in _own_figures(comparison):
         screen.print(line)
     screen.print(_caption(comparison), soft_wrap=not screen.is_terminal)
 
 
-def _row(each: Figures) -> Iterator[Text]:
-    name = Text(each.strategy)
+def _row(each: Figures, narrow: bool) -> Iterator[Text]:
+    name = Text(each.strategy.replace(",", ", ") if narrow else each.strategy)  # where a line may break
     if each.failed:
         name.append(f"  {each.failed} of {each.finished} failed", style="red")
     yield name

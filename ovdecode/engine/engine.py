@@ -6,7 +6,6 @@ import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ovdecode.engine.job import Job
 from ovdecode.engine.schedule import schedule
@@ -14,9 +13,6 @@ from ovdecode.engine.task import Task
 from ovdecode.errors import ConfigurationError
 from ovdecode.generation import Generation
 from ovdecode.text import generated_text
-
-if TYPE_CHECKING:
-    from ovdecode.model import Model
 
 __all__ = ["Engine", "Job", "Piece"]
 
@@ -53,18 +49,15 @@ class Engine:
 
     def __init__(self, *, max_tokens: int = 512, max_live: int = 64) -> None:
         if max_tokens < 1 or max_live < 1:
-            raise ConfigurationError(
-                f"`max_tokens` and `max_live` must be at least 1, got {max_tokens} and {max_live}"
-            )
+            raise ConfigurationError(f"`max_tokens` and `max_live` must be at least 1, got {max_tokens} and {max_live}")
         self.max_tokens, self.max_live = max_tokens, max_live
         self.live: list[Job] = []
         self.queue: deque[Job] = deque()
-        self._models: dict[str, Model] = {}
         self._count = 0
 
     def submit(self, task: Task) -> Job:
         """Add a task; it starts with one of the next rounds."""
-        job = Job(task, self._count, self._resolve)
+        job = Job(task, self._count)
         self._count += 1
         self.queue.append(job)
         return job
@@ -136,15 +129,6 @@ class Engine:
                         job.fail(answer)
                 elif not job.done:
                     job.answers[request] = answer
-
-    def _resolve(self, model: Model | str) -> Model:
-        if not isinstance(model, str):
-            return model
-        if model not in self._models:
-            from ovdecode.loading import load
-
-            self._models[model] = load(model)
-        return self._models[model]
 
 
 def _piece(job: Job) -> Iterator[Piece]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import FrameType
@@ -24,8 +23,6 @@ from ovdecode.text import generated_text
 if TYPE_CHECKING:
     from ovdecode.model import Model
 
-Resolve = Callable[["Model | str"], "Model"]
-
 
 @dataclass(eq=False)
 class Job:
@@ -34,12 +31,10 @@ class Job:
     Args:
         task: what to decode.
         index: its place among the engine's tasks.
-        resolve: finds a model that a request names by a string.
     """
 
     task: Task
     index: int
-    resolve: Resolve
     result: Generation | None = None
     wanted: list[Forward] = field(default_factory=list)
     answers: dict[Forward, Answer] = field(default_factory=dict)
@@ -62,7 +57,9 @@ class Job:
             self.stop = self.task.criterion.begin(self.prompt)
             self._decoding = self.task.method.decode(self.prompt, self.stop, self.task.rng(self.prompt))
             if not hasattr(self._decoding, "send"):
-                raise StrategyError(f"`decode` of {self._place()} must be a generator (use `yield`), it returned one value")
+                raise StrategyError(
+                    f"`decode` of {self._place()} must be a generator (use `yield`), it returned one value"
+                )
         except Exception as error:
             self.fail(error)
             return
@@ -85,8 +82,8 @@ class Job:
     def resume(self) -> None:
         """Hand the answers to the strategy and run it up to its next request.
 
-        What the task's own model said is on the tree while the strategy runs, and only then: it is not lost while other
-        answers of a long list are still to come, and it does not depend on what other strategies ask.
+        What the task's own model said is on the tree while the strategy runs, and only then: it is not lost
+        while other answers of a long list are still to come.
         """
         given = [_plain(request, self.answers[request]) for request in self.wanted]
         noted: list[Sequence] = []
@@ -104,12 +101,12 @@ class Job:
                 node.forget_answer()
 
     def release_error(self) -> None:
-        """Let go of the local variables along the traceback of its error, or its sequences would live as long as that."""
+        """Let go of the variables along the traceback of its error: they hold sequences, and so pages."""
         error: BaseException | None = self._error
         while error is not None:
             traceback.clear_frames(error.__traceback__)
             frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
-            while frame is not None:  # the callers that have returned since; the first that has not is the engine's round
+            while frame is not None:  # callers that have returned since, up to the engine's round
                 try:
                     frame.clear()
                 except RuntimeError:
@@ -165,7 +162,11 @@ class Job:
                 )
             if isinstance(request.model, str):
                 request = Forward(
-                    request.sequence, request.last, self.resolve(request.model), request.hidden, request.layers
+                    request.sequence,
+                    request.last,
+                    self.task.model.sibling(request.model),
+                    request.hidden,
+                    request.layers,
                 )
             model = self.model_of(request)
             if model.vocabulary.size != request.sequence.vocabulary.size:

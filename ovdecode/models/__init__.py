@@ -5,7 +5,6 @@ from ovdecode.models.from_gguf import convert_gguf
 from ovdecode.models.huggingface_tokenizer import HuggingFaceTokenizer
 from ovdecode.models.openvino_tokenizer import OpenVINOTokenizer
 from ovdecode.models.source import DEFAULT_MODEL, cache_folder, locate
-from ovdecode.models.text_state import TextState
 from ovdecode.models.tokenizer import Tokenizer
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "HuggingFaceTokenizer",
     "ModelFolder",
     "OpenVINOTokenizer",
-    "TextState",
     "Tokenizer",
     "cache_folder",
     "convert_gguf",

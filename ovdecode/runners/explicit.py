@@ -12,7 +12,8 @@ from ovdecode.errors import ModelError
 from ovdecode.runners.anatomy import describe_ports, find_output
 from ovdecode.runners.explicit_graph import to_explicit
 from ovdecode.runners.slots import Step
-from ovdecode.runners.stateful import Outputs, StatefulGraph, StatefulMemory, StatefulRunner, static_size
+from ovdecode.runners.stateful import StatefulRunner
+from ovdecode.runners.stateful_graph import Outputs, StatefulGraph, StatefulMemory, static_size
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -33,8 +34,8 @@ class ExplicitGraph(StatefulGraph):
         missing = [name for name in presents if find_output(graph, name) is None]
         if missing or not presents:
             raise ModelError(
-                f"`model` must have outputs {PRESENT}.* for its inputs {PAST}.*, but {missing[:3] or 'all'} are missing; "
-                + describe_ports(graph)
+                f"`model` must have outputs {PRESENT}.* for its inputs {PAST}.*, but it lacks "
+                f"{', '.join(missing[:3]) or 'both'}; {describe_ports(graph)}"
             )
         return graph
 
@@ -72,6 +73,7 @@ class ExplicitMemory(StatefulMemory):
 
     def start(self, step: Step) -> Callable[[], Outputs]:
         """Start an inference on the rows that the step names."""
+        self.finish()
         rows, columns = step.attention_mask.shape
         past = {name: self._gathered(name, step) for name in self._shapes}
         present = {name: self._empty(name, rows, columns) for name in self._shapes}
@@ -87,8 +89,9 @@ class ExplicitMemory(StatefulMemory):
         return np.take(array, step.beam_idx, axis=0)
 
     def _empty(self, name: str, rows: int, columns: int) -> NDArray[Any]:
-        """A new array of a past's shape: rows come first, and the other size that is not known counts slots."""
-        shape = [rows, *(size.get_length() if size.is_static else columns for size in list(self._shapes[name])[1:])]
+        """A new array of a past's shape: rows come first, and the other unknown size counts slots."""
+        sizes = list(self._shapes[name])[1:]
+        shape = [rows, *(size.get_length() if size.is_static else columns for size in sizes)]
         return np.empty(shape, self._types[name])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence as Items
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,7 @@ class Lane:
         """The first position that must be fed, in the cache or not: all wanted ones, and never one token alone."""
         return max(request.sequence.length - max(request.rows, self._at_least), 0)
 
-    def _feed(
-        self, requests: Items[Forward], placements: list[Placement]
-    ) -> tuple[dict[str, NDArray[Any]], list[int]]:
+    def _feed(self, requests: Items[Forward], placements: list[Placement]) -> tuple[dict[str, NDArray[Any]], list[int]]:
         """The inputs of one inference, and where each request's wanted rows begin among its outputs."""
         tokens: list[int] = []
         positions: list[int] = []
@@ -103,7 +102,7 @@ class Lane:
             tables.append(self._filler.table)
         wanted += [len(tokens) - 1] * (self._at_least - len(wanted))
         pages = [len(table) for table in tables]
-        feed = {
+        feed: dict[str, NDArray[Any]] = {
             "input_ids": np.array(tokens, np.int64),  # (tokens,)
             "position_ids": np.array(positions, np.int64),  # (tokens,)
             "past_lens": np.array(pasts, np.int32),  # (sequences,)
@@ -118,7 +117,5 @@ class Lane:
     def _answer(self, request: Forward, start: int, outputs: Mapping[str, NDArray[np.float32]]) -> Answer:
         rows = slice(start, start + request.rows)
         hidden = outputs["hidden.final"][rows] if request.hidden else None
-        layers = {
-            layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers
-        } or None
+        layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers} or None
         return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers)

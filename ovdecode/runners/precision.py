@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovdecode.errors import PrecisionError
-from ovdecode.forward import Forward
+from ovdecode.forward import Forward, Logits
 from ovdecode.runners.base import ModelRunner, Precision
 from ovdecode.vocabulary import Vocabulary
 
@@ -54,18 +54,18 @@ def self_test(runner: ModelRunner) -> None:
     _compare(runner, known, _answers(runner, tokens, [44, 45, 38, 45]), "after taking tokens back")
 
 
-def _answers(runner: ModelRunner, tokens: list[int], lengths: list[int], others: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+def _answers(runner: ModelRunner, tokens: list[int], lengths: list[int], others: int = 0) -> Logits:
     vocabulary = Vocabulary(runner.vocab_size)
     sequence = vocabulary.prompt(tokens)
     company = [vocabulary.prompt([other + 1, *tokens[:20]]) for other in range(others)]
-    logits = np.empty((0, 0))
+    logits = np.empty((0, 0), np.float32)
     for length in lengths:
         requests = [Forward(one) for one in company] + [Forward(sequence[:length])]
         logits = runner.forward(requests)[-1].logits
     return logits
 
 
-def _compare(runner: ModelRunner, one: np.ndarray, other: np.ndarray, how: str) -> None:  # type: ignore[type-arg]
+def _compare(runner: ModelRunner, one: Logits, other: Logits, how: str) -> None:
     if not np.isfinite(one).all() or not np.isfinite(other).all():
         raise PrecisionError(f"`{runner.name}` must give finite logits, but in `{runner.precision}` it does not {how}")
     difference = float(np.abs(one - other).max())

@@ -47,8 +47,9 @@ class Row:
 class Step:
     """One rectangular inference.
 
-    Every row brings `time` tokens. One that has fewer to bring is filled up, at its right, with dummies that nobody
-    sees; a dummy itself sees the row's tokens, so that its attention is never empty, which would give NaN.
+    Every row brings `time` tokens. One that has fewer to bring is filled up, at its right, with dummies that
+    nobody sees; a dummy itself sees the row's tokens, so that its attention is never empty, which would give
+    NaN.
 
     Attributes:
         reset: forget all rows first; `beam_idx` is then 0, 1, 2, ...
@@ -56,7 +57,8 @@ class Step:
         input_ids: shape (rows, time).
         position_ids: each token's place in its sequence, whatever its slot, shape (rows, time).
         attention_mask: 1 for the slots on the row's path, shape (rows, slots before + time).
-        wanted_rows: positions in the flattened (rows, time) whose logits are wanted, request after request; at least one.
+        wanted_rows: positions in the flattened (rows, time) whose logits are wanted, request after request;
+            at least one.
         starts: where each request's begin among them.
         rows: what the cache holds afterwards.
     """
@@ -74,11 +76,12 @@ class Step:
 class Slots:
     """Which row and slot of the cache holds which token.
 
-    All rows have the same number of slots, and every inference adds as many to each as its longest request brings;
-    slots that are not on a row's path are masked. Taking tokens back is masking, forking is naming a row twice in
-    `beam_idx`. A row that nobody asks about is kept while its sequence is alive, at the price of dummy tokens, until
-    it has been fed as many as recomputing it would take. When more than half of the slots are wasted, everything is
-    forgotten and the sequences that are asked about are recomputed: that costs no more than the waste did.
+    All rows have the same number of slots, and every inference adds as many to each as its longest request
+    brings; slots that are not on a row's path are masked. Taking tokens back is masking, forking is naming a
+    row twice in `beam_idx`. A row that nobody asks about is kept while its sequence is alive, at the price of
+    dummy tokens, until it has been fed as many as recomputing it would take. When more than half of the slots
+    are wasted, everything is forgotten and the sequences that are asked about are recomputed: that costs no
+    more than the waste did.
 
     Args:
         capacity: bound on rows times slots.
@@ -86,12 +89,13 @@ class Slots:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._forget()
+        self._rows: list[Row] = []
+        self._mask = np.zeros((0, 0), np.int64)  # (rows, columns), as last fed
 
     @property
     def columns(self) -> int:
         """Slots of each row."""
-        return self._mask.shape[1]
+        return int(self._mask.shape[1])
 
     @property
     def in_use(self) -> int:
@@ -114,8 +118,8 @@ class Slots:
     def plan(self, wanted: Items[tuple[Sequence, int]]) -> Step:
         """Plan one inference for sequences, each with how many of its last positions are wanted.
 
-        Every one must want a position or miss a token. Until `commit` is called with the step the cache counts as
-        lost, since a failing inference leaves it undefined.
+        Every one must want a position or miss a token. Until `commit` is called with the step the cache
+        counts as lost, since a failing inference leaves it undefined.
 
         Raises:
             CacheError: if they don't fit the cache together.
@@ -123,12 +127,15 @@ class Slots:
         sequences = [sequence for sequence, _ in wanted]
         if self.fits(sequences) < len(wanted):
             raise CacheError(
-                f"these {len(wanted)} sequences must fit the cache of {self.capacity} tokens together, padded to the "
-                f"longest, {max(sequence.length for sequence in sequences)}, but do not; ask about fewer at once, or "
-                "give `load` a larger `cache_bytes`"
+                f"these {len(wanted)} sequences must fit the cache of {self.capacity} tokens together, "
+                f"padded to the longest, {max(one.length for one in sequences)}, but do not; ask about fewer "
+                "at once, or give `load` a larger `cache_bytes`"
             )
         sources = [self._source(sequence) for sequence in sequences]
-        begins = [min(known, one.length - rows) for (_, known), (one, rows) in zip(sources, wanted, strict=True)]
+        begins = [
+            min(known, sequence.length - count)
+            for (_, known), (sequence, count) in zip(sources, wanted, strict=True)
+        ]
         time = max(one.length - begin for one, begin in zip(sequences, begins, strict=True))
         kept = self._worth_keeping(sequences, sources, time)
         longest = max([len(self._rows[index].nodes) for index in kept] + [one.length for one in sequences])
@@ -148,8 +155,7 @@ class Slots:
         self._rows, self._mask = step.rows, step.attention_mask
 
     def _forget(self) -> None:
-        self._rows: list[Row] = []
-        self._mask: NDArray[np.int64] = np.zeros((0, 0), np.int64)  # (rows, columns), as last fed
+        self._rows, self._mask = [], np.zeros((0, 0), np.int64)
 
     def _source(self, sequence: Sequence) -> tuple[int, int]:
         """The row that holds most of a sequence, and how many of its tokens; -1 and 0 if none holds any."""
@@ -167,9 +173,8 @@ class Slots:
         """The rows nobody asked about that are worth `time` dummy tokens, the last ones asked about first."""
         kept: list[int] = []
         gone_on = {index for index, known in sources if known and known == self._rows[index].alive()}
-        by_age = sorted(range(len(self._rows)), key=lambda index: (self._rows[index].idle, -self._rows[index].alive()))
-        for index in by_age:
-            row = self._rows[index]
+        by_age = sorted(enumerate(self._rows), key=lambda place: (place[1].idle, -place[1].alive()))
+        for index, row in by_age:
             if index in gone_on or row.idle + time > row.alive():
                 continue
             tip = row.nodes[-1]()
@@ -180,7 +185,12 @@ class Slots:
         return kept
 
     def _step(
-        self, wanted: Items[tuple[Sequence, int]], sources: list[int], begins: list[int], kept: list[int], time: int
+        self,
+        wanted: Items[tuple[Sequence, int]],
+        sources: list[int],
+        begins: list[int],
+        kept: list[int],
+        time: int,
     ) -> Step:
         past = self.columns
         fresh = len(self._rows)  # as a source: none
@@ -217,7 +227,8 @@ class Slots:
             nodes = old.nodes[:begin] + [ref(node) for node in sequence.path(begin)]
             rows.append(Row(nodes, [*old.slots[:begin], *range(past, past + count)]))
             row_of[request] = place
-        starts, flat = [], []
+        starts: list[int] = []
+        flat: list[int] = []
         for request, (sequence, count) in enumerate(wanted):
             starts.append(len(flat))
             end = row_of[request] * time + sequence.length - begins[request]

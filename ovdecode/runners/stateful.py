@@ -2,153 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence as Items
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import ConfigurationError, ModelError, PrecisionError
+from ovdecode.errors import ConfigurationError, PrecisionError
 from ovdecode.forward import Answer, Forward
 from ovdecode.plugin import one_of
-from ovdecode.runners.anatomy import cache_pairs, describe_ports, find_input
 from ovdecode.runners.base import ModelRunner, Pending, Precision
-from ovdecode.runners.graph import add_logsumexp, expose_hidden, gather_before_head, head_model, model_form
 from ovdecode.runners.precision import EXACT
 from ovdecode.runners.residual import residual_stream
-from ovdecode.runners.slots import Slots, Step
+from ovdecode.runners.slots import Slots
+from ovdecode.runners.stateful_graph import Outputs, StatefulGraph
 from ovdecode.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import openvino as ov
 
-Outputs = dict[str, NDArray[np.float32]]
-
-
-class StatefulGraph:
-    """A model compiled with a cache of rows, and the memory of one such cache.
-
-    Args:
-        model: a stateful model; it is not changed.
-        device, properties: how to compile it.
-        hidden: also output the residual stream after every layer, and what enters the LM head.
-    """
-
-    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "position_ids", "beam_idx")
-
-    def __init__(self, model: ov.Model, device: str, properties: Mapping[str, Any], hidden: bool) -> None:
-        import openvino as ov
-
-        core = ov.Core()
-        graph = self.prepare(model)
-        missing = [name for name in self.inputs if find_input(graph, name) is None]
-        if missing:
-            raise ModelError(
-                f"`model` must have the inputs {', '.join(self.inputs)}, but {', '.join(missing)} is missing; "
-                + describe_ports(graph)
-            )
-        gather_before_head(graph)
-        add_logsumexp(graph)
-        if hidden:
-            expose_hidden(graph, range(len(residual_stream(model))))
-            self._head = core.compile_model(head_model(model), device, properties).create_infer_request()
-        self.compiled = core.compile_model(graph, device, properties)
-        self.token_bytes = self.measure(graph)
-        self._widths = {
-            port.any_name: tuple(size.get_length() for size in list(port.partial_shape)[1:])
-            for port in self.compiled.outputs
-            if port.partial_shape.rank.get_length() <= 2
-        }
-        self.vocab_size: int = self._widths["logits"][0]
-
-    def prepare(self, model: ov.Model) -> ov.Model:
-        """A copy of the model, in this runner's form."""
-        if (form := model_form(model)) != "stateful":
-            raise ModelError(f"`model` must be stateful for this runner, but its cache is {form}")
-        return model.clone()
-
-    def measure(self, graph: ov.Model) -> int:
-        """Bytes of keys and values that one token takes."""
-        kind = self.setting("KV_CACHE_PRECISION")
-        size = getattr(kind, "size", 4)
-        ends = [end for pair in cache_pairs(graph) for end in (pair.key, pair.value)]
-        return int(size * sum(static_size(end.get_output_partial_shape(0)) for end in ends))
-
-    def setting(self, name: str) -> Any:
-        """A property that the compiled model has, or None."""
-        try:
-            return self.compiled.get_property(name)
-        except RuntimeError:
-            return None
-
-    @property
-    def is_f32(self) -> bool:
-        """Whether everything is computed and kept in f32."""
-        import openvino as ov
-
-        kinds = {self.setting("INFERENCE_PRECISION_HINT"), self.setting("KV_CACHE_PRECISION")}
-        return kinds == {ov.Type.f32} and self.setting("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
-
-    def memory(self) -> StatefulMemory:
-        """An empty cache, and the infer request that works on it."""
-        return StatefulMemory(self.compiled, self.inputs, self._widths)
-
-    def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
-        if not len(hidden):
-            logits = np.empty((0, self.vocab_size), np.float32)
-        else:
-            logits = self._head.infer({"hidden": hidden})["logits"].copy()
-        logits.flags.writeable = False
-        return logits
-
-
-class StatefulMemory:
-    """One infer request; its variables are the cache."""
-
-    def __init__(
-        self, compiled: ov.CompiledModel, inputs: tuple[str, ...], widths: Mapping[str, tuple[int, ...]]
-    ) -> None:
-        self.request = compiled.create_infer_request()
-        self._inputs, self._widths = (*inputs, "wanted_rows"), widths
-
-    def start(self, step: Step) -> Callable[[], Outputs]:
-        """Start an inference; the call that is returned waits for its outputs, which stay valid while held."""
-        if step.reset:
-            self.request.reset_state()
-        return self.run(step, {}, {})
-
-    def run(
-        self, step: Step, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
-    ) -> Callable[[], Outputs]:
-        """Start an inference of the step's inputs and of others, into new arrays and into others."""
-        import openvino as ov
-
-        found = self.outputs(len(step.wanted_rows))
-        arrays = {**{name: getattr(step, name) for name in self._inputs}, **inputs, **outputs, **found}
-        for name, array in arrays.items():
-            self.request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-        self.request.start_async()
-
-        def wait() -> Outputs:
-            self.request.wait()
-            arrays.clear()  # the request did not keep what it read and wrote alive; only now may it go
-            for array in found.values():
-                array.flags.writeable = False
-            return found
-
-        return wait
-
-    def outputs(self, rows: int) -> Outputs:
-        """New arrays for what is wanted of this many rows."""
-        return {name: np.empty((rows, *width), np.float32) for name, width in self._widths.items()}
-
 
 class StatefulRunner(ModelRunner):
     """A row of the batch for each live sequence: prefill, decode and verification of many in one inference.
 
-    Needs nothing but public API, so it runs what can't be paged. Sequences that fork share no memory here, and shorter
-    requests of a call are padded to the longest. Requests for hidden states run on a graph and a cache of their own.
+    Needs nothing but public API, so it runs what can't be paged. Sequences that fork share no memory here,
+    and shorter requests of a call are padded to the longest. Requests for hidden states run on a graph and a
+    cache of their own.
 
     Bits depend on the batch here, so the only precision is `fast`; with all the `properties` of
     `ovdecode.runners.precision.EXACT` it computes in f32, and `tolerance` says so.
@@ -183,8 +63,8 @@ class StatefulRunner(ModelRunner):
         one_of("precision", precision, Precision)
         if precision != "fast":
             raise PrecisionError(
-                f"`precision` must be 'fast' on the `{self.name}` runner, whose bits depend on the batch, got "
-                f"{precision!r}; for f32 throughout, within 1e-3, pass properties={dict(EXACT)} with it, "
+                f"`precision` must be 'fast' on the `{self.name}` runner, whose bits depend on the batch, "
+                f"got {precision!r}; for f32 throughout, within 1e-3, pass properties={dict(EXACT)} with it, "
                 "or use the `paged` runner"
             )
         self.precision, self.context_length = precision, context_length
@@ -204,7 +84,9 @@ class StatefulRunner(ModelRunner):
                 pending.append((places, self._ready(rich).submit([requests[place] for place in places])))
 
         def answers() -> list[Answer]:
-            found = {place: answer for places, wait in pending for place, answer in zip(places, wait(), strict=True)}
+            found: dict[int, Answer] = {}
+            for places, wait in pending:
+                found.update(zip(places, wait(), strict=True))
             return [found[place] for place in range(len(requests))]
 
         return answers
@@ -238,7 +120,8 @@ class StatefulRunner(ModelRunner):
     @property
     def cache_bytes(self) -> int:
         """Bytes in those rows."""
-        return sum(lane.slots.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
+        lanes = self._lanes.values()
+        return sum(lane.slots.in_use * lane.slots.columns * lane.graph.token_bytes for lane in lanes)
 
     def _ready(self, hidden: bool) -> Lane:
         if hidden not in self._lanes:
@@ -262,7 +145,7 @@ class StatefulRunner(ModelRunner):
 
 
 class Lane:
-    """Runs requests that are all plain, or all rich, on a graph that is compiled for them and a cache of its own."""
+    """Runs requests that are all plain, or all rich, on a graph compiled for them and a cache of its own."""
 
     def __init__(self, graph: StatefulGraph, cache_bytes: int) -> None:
         self.graph = graph
@@ -293,8 +176,3 @@ class Lane:
         layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers}
         hidden = outputs["hidden.final"][rows] if request.hidden else None
         return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None)
-
-
-def static_size(shape: ov.PartialShape) -> int:
-    """The product of the sizes that are known."""
-    return int(np.prod([size.get_length() for size in shape if size.is_static]))

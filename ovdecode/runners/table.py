@@ -62,9 +62,12 @@ class TableRunner(ModelRunner):
             hidden = _rows(self._hidden, prefixes, 1)
         missing = set(request.layers) - set(self._layers)
         if missing:
-            raise ConfigurationError(f"`layers` must be among {sorted(self._layers)} of this table, got {sorted(missing)}")
+            raise ConfigurationError(
+                f"`layers` must be among {sorted(self._layers)} of this table, got {sorted(missing)}"
+            )
         layers = {layer: _rows(self._layers[layer], prefixes, self.vocab_size) for layer in request.layers}
         sums = np.array([logsumexp(row) for row in logits], np.float32)
+        sums.flags.writeable = False
         return Answer(logits, sums, hidden, layers or None)
 
 
@@ -92,6 +95,8 @@ def _lookup(table: Table) -> Callable[[tuple[int, ...]], NDArray[np.float32]]:
 def _rows(
     look_up: Callable[[tuple[int, ...]], ArrayLike], prefixes: list[tuple[int, ...]], width: int
 ) -> NDArray[np.float32]:
-    rows = np.array([look_up(prefix) for prefix in prefixes], np.float32).reshape(len(prefixes), -1 if prefixes else width)
+    rows = np.array([look_up(prefix) for prefix in prefixes], np.float32).reshape(
+        len(prefixes), -1 if prefixes else width
+    )
     rows.flags.writeable = False
     return rows

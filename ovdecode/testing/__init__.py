@@ -4,8 +4,8 @@
 
     check_strategy(MyMethod(width=3))
 
-A check runs every law that applies and raises an `AssertionError` that begins with the name of the broken law. Each
-law is a function of its own too. `distribution` is the exact distribution of what a strategy decodes.
+A check runs every law that applies; its `AssertionError` begins with the name of the broken law. Each law is
+a function of its own too. `distribution` is the exact distribution of what a strategy decodes.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ LAW = "Configuration"
 def law_configuration(plugin: Plugin, invalid: Mapping[str, Iterable[Any]] | None = None) -> None:
     """A plugin is a frozen dataclass: hashable, equal by value, documented, validated, with a spec string.
 
-    Numeric parameters are tried with NaN and with a word. A parameter that holds a function has no spec string;
-    a model is replaced by the name of one for that.
+    Numeric parameters are tried with NaN and with a word. A parameter that holds a function has no
+    spec string; a model is replaced by the name of one for that.
 
     Args:
         plugin: any plugin.

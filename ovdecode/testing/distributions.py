@@ -37,9 +37,9 @@ def law_distribution(
     """What all ways in which the random choices can fall lead to is a distribution, and the one stated.
 
     Every choice is enumerated. The probabilities must sum to 1, equal those expected, and be those of
-    independent samples. A strategy that has more than `max_paths` paths is enumerated for fewer tokens, unless
-    `expected` is given; if they are too many even for one token, those enumerated must not sum to more than 1.
-    A strategy that draws continuous noise is judged by its samples alone.
+    independent samples. A strategy that has more than `max_paths` paths is enumerated for fewer tokens,
+    unless `expected` is given; if they are too many even for one token, those enumerated must not sum to more
+    than 1. A strategy that draws continuous noise is judged by its samples alone.
 
     Args:
         strategy: what is tested.

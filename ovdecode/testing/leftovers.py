@@ -128,7 +128,7 @@ def _only(task: Task) -> Generation:
 
 @contextmanager
 def _swept(strategy: Strategy, model: Model, when: str) -> Iterator[list[Generation]]:
-    """Nothing may be alive at the end that was not at the beginning, without the help of the garbage collector."""
+    """Nothing may be alive at the end that was not at the beginning, even without the garbage collector."""
     models = [model, *models_of(strategy)]
     enabled = gc.isenabled()
     gc.disable()
@@ -140,7 +140,8 @@ def _swept(strategy: Strategy, model: Model, when: str) -> Iterator[list[Generat
         if after != before:
             gc.collect()
             why = "in a reference cycle" if _held(models) == before else "held by somebody"
-            seen = f"{after[0] - before[0]} sequences alive and {after[1] - before[1]} pages in use {when}, {why}"
+            sequences, pages = after[0] - before[0], after[1] - before[1]
+            seen = f"{sequences} sequences alive and {pages} pages in use {when}, {why}"
             raise broken(LAW, strategy, seen, "none")
     finally:
         if enabled:

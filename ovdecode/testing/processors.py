@@ -43,7 +43,7 @@ Given = list[tuple[Candidates, Sequence]]
 def check_processor(
     processor: LogitsProcessor, *, invalid: Mapping[str, Iterable[Any]] | None = None
 ) -> None:
-    """Hold a processor to all laws: configuration, purity, determinism, isolation, narrowing, representation, chain.
+    """Hold a processor to all laws that apply to one.
 
     It is tried on a vocabulary of `cases.VOCAB_SIZE` tokens, of which `cases.EOS` ends a text.
 
@@ -115,7 +115,7 @@ def _check_untouched(
 
 
 def law_processor_determinism(processor: LogitsProcessor) -> None:
-    """The same candidates and sequence give the same result; the global random states are neither read nor changed.
+    """The same candidates and sequence give the same result; global random states are left alone.
 
     Raises:
         AssertionError: if it does not hold.
@@ -150,9 +150,9 @@ def law_processor_isolation(processor: LogitsProcessor) -> None:
 
 
 def law_processor_narrowing(processor: LogitsProcessor) -> None:
-    """No token becomes possible that was not; ids rise; logits stay numbers, in single precision if they were.
+    """No token becomes possible that was not; ids rise; logits stay numbers of the precision they had.
 
-    A processor that leaves nothing possible either raises a `LogitsError` or returns what does so when it is used.
+    A processor that leaves nothing possible raises a `LogitsError`, or returns what does so when it is used.
 
     Raises:
         AssertionError: if it does not hold.
@@ -184,7 +184,7 @@ def law_processor_narrowing(processor: LogitsProcessor) -> None:
 
 
 def law_processor_representation(processor: LogitsProcessor) -> None:
-    """One distribution gives one result, written as a dense row, as explicit ids, or with impossible tokens left out.
+    """One distribution gives one result: as a dense row, as explicit ids, or without its impossible tokens.
 
     Raises:
         AssertionError: if it does not hold.

@@ -4,8 +4,8 @@
 
     check_strategy(MyMethod(width=3))
 
-A strategy that needs a second model is given `ovdecode.testing.table_model(seed=1)`, whose vocabulary is that of
-the default `model`. Every law takes another `model` (a real one, say) and other `prompts`.
+A strategy that needs a second model is given `ovdecode.testing.table_model(seed=1)`, whose vocabulary is that
+of the default `model`. Every law takes another `model` (a real one, say) and other `prompts`.
 """
 
 from __future__ import annotations

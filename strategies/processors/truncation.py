@@ -47,7 +47,7 @@ class Temperature(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, with scaled logits."""
-        return candidates.with_logits(candidates.logits / float(self.temperature))
+        return candidates.divided(float(self.temperature))
 
 
 @register("top_k")
@@ -76,7 +76,7 @@ class TopK(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The `k` best of the candidates."""
-        candidates.checked  # noqa: B018  NaN has no rank: it must not pass for a lack of candidates
+        candidates.peak  # noqa: B018  NaN has no rank: it must not pass for a lack of candidates
         return candidates.top(self.k)
 
 
@@ -112,8 +112,9 @@ class TopP(LogitsProcessor):
         """The nucleus of the candidates."""
         if self.p == 1:
             return candidates
-        likely = _needed(candidates.probabilities, self.p)
-        falling = np.sort(candidates.probabilities[likely])[::-1].copy()  # reversed views are slow
+        probabilities = candidates.probabilities
+        likely = _needed(probabilities, self.p)
+        falling = np.sort(probabilities[likely])[::-1].copy()  # reversed views are slow
         count = crossing(falling, self.p - ROUNDING) + 1
         return candidates.at(likely[top_indices(candidates.logits[likely], count)])
 
@@ -147,8 +148,7 @@ class MinP(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates near enough to the best."""
-        logits = candidates.checked
-        return candidates.keep(logits >= float(logits.max()) + math.log(self.p) - ROUNDING)
+        return candidates.keep(candidates.checked >= candidates.peak + math.log(self.p) - ROUNDING)
 
 
 @register("typical")
@@ -208,4 +208,4 @@ def _share(value: object) -> bool:
 
 def _needed(probabilities: Floats, mass: float) -> NDArray[np.intp]:
     """Positions, rising, that are enough to reach `mass`: all others together weigh less than 1 - mass."""
-    return np.flatnonzero(probabilities >= (1 - mass) / len(probabilities))
+    return (probabilities >= (1 - mass) / len(probabilities)).nonzero()[0]

@@ -1,0 +1,159 @@
+"""The compiled model with a cache of rows, and the memory of one: variables here, arrays in `explicit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.errors import ModelError
+from ovdecode.runners.anatomy import cache_pairs, describe_ports, find_input
+from ovdecode.runners.graph import (
+    WANTED_ROWS,
+    add_logsumexp,
+    expose_hidden,
+    gather_before_head,
+    head_model,
+    model_form,
+)
+from ovdecode.runners.residual import residual_stream
+from ovdecode.runners.slots import Step
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+class StatefulGraph:
+    """A model compiled with a cache of rows, and the memory of one such cache.
+
+    Args:
+        model: a stateful model; it is not changed.
+        device, properties: how to compile it.
+        hidden: also output the residual stream after every layer, and what enters the LM head.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "position_ids", "beam_idx")
+
+    def __init__(self, model: ov.Model, device: str, properties: Mapping[str, Any], hidden: bool) -> None:
+        import openvino as ov
+
+        core = ov.Core()
+        graph = self.prepare(model)
+        missing = [name for name in self.inputs if find_input(graph, name) is None]
+        if missing:
+            raise ModelError(
+                f"`model` must have the inputs {', '.join(self.inputs)}, but it lacks "
+                f"{', '.join(missing)}; {describe_ports(graph)}"
+            )
+        gather_before_head(graph)
+        add_logsumexp(graph)
+        if hidden:
+            expose_hidden(graph, range(len(residual_stream(model))))
+            self._head = core.compile_model(head_model(model), device, properties).create_infer_request()
+        self.compiled = core.compile_model(graph, device, properties)
+        self.token_bytes = self.measure(graph)
+        self._widths = {
+            port.any_name: tuple(size.get_length() for size in list(port.partial_shape)[1:])
+            for port in self.compiled.outputs
+            if port.partial_shape.rank.get_length() <= 2
+        }
+        self.vocab_size: int = self._widths["logits"][0]
+
+    def prepare(self, model: ov.Model) -> ov.Model:
+        """A copy of the model, in this runner's form."""
+        if (form := model_form(model)) != "stateful":
+            raise ModelError(f"`model` must be stateful for this runner, but its cache is {form}")
+        return model.clone()
+
+    def measure(self, graph: ov.Model) -> int:
+        """Bytes of keys and values that one token takes."""
+        kind = self.setting("KV_CACHE_PRECISION")
+        size = getattr(kind, "size", 4)
+        ends = [end for pair in cache_pairs(graph) for end in (pair.key, pair.value)]
+        return int(size * sum(static_size(end.get_output_partial_shape(0)) for end in ends))
+
+    def setting(self, name: str) -> Any:
+        """A property that the compiled model has, or None."""
+        try:
+            return self.compiled.get_property(name)
+        except RuntimeError:
+            return None
+
+    @property
+    def is_f32(self) -> bool:
+        """Whether everything is computed and kept in f32."""
+        import openvino as ov
+
+        kinds = {self.setting("INFERENCE_PRECISION_HINT"), self.setting("KV_CACHE_PRECISION")}
+        return kinds == {ov.Type.f32} and self.setting("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+
+    def memory(self) -> StatefulMemory:
+        """An empty cache, and the infer request that works on it."""
+        return StatefulMemory(self.compiled, self.inputs, self._widths)
+
+    def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
+        if not len(hidden):
+            logits = np.empty((0, self.vocab_size), np.float32)
+        else:
+            logits = self._head.infer({"hidden": hidden})["logits"].copy()
+        logits.flags.writeable = False
+        return logits
+
+
+class StatefulMemory:
+    """One infer request; its variables are the cache."""
+
+    def __init__(
+        self, compiled: ov.CompiledModel, inputs: tuple[str, ...], widths: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.request = compiled.create_infer_request()
+        self._under_way: dict[str, NDArray[Any]] = {}
+        self._inputs, self._widths = (*inputs, WANTED_ROWS), widths
+
+    def start(self, step: Step) -> Callable[[], Outputs]:
+        """Start an inference; the call returned waits for its outputs, which stay valid while held."""
+        self.finish()
+        if step.reset:
+            self.request.reset_state()
+        return self.run(step, {}, {})
+
+    def run(
+        self, step: Step, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
+    ) -> Callable[[], Outputs]:
+        """Start an inference of the step's inputs and of others, into new arrays and into others."""
+        import openvino as ov
+
+        found = self.outputs(len(step.wanted_rows))
+        arrays = {**{name: getattr(step, name) for name in self._inputs}, **inputs, **outputs, **found}
+        for name, array in arrays.items():
+            self.request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        self._under_way = arrays  # the request does not keep what it reads and writes alive
+        self.request.start_async()
+
+        def wait() -> Outputs:
+            self.finish()
+            for array in found.values():
+                array.flags.writeable = False
+            return found
+
+        return wait
+
+    def finish(self) -> None:
+        """Wait for an inference under way, if nobody did."""
+        if self._under_way:
+            self.request.wait()
+            self._under_way = {}
+
+    def outputs(self, rows: int) -> Outputs:
+        """New arrays for what is wanted of this many rows."""
+        return {name: np.empty((rows, *width), np.float32) for name, width in self._widths.items()}
+
+
+def static_size(shape: ov.PartialShape) -> int:
+    """The product of the sizes that are known."""
+    return int(np.prod([size.get_length() for size in shape if size.is_static]))

@@ -1,0 +1,90 @@
+"""`ovdecode list`, `fetch`, and what belongs to no command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+import ovdecode as od
+from ovdecode import registry
+from ovdecode.cli.list_plugins import source_of, summary_of
+from ovdecode.models import ModelFolder
+
+
+def test_every_plugin_in_one_line(run):
+    lines = run("list").stdout.splitlines()
+    for family in registry.GROUPS:
+        for name in registry.names(family):
+            (line,) = [line for line in lines if line.startswith(f"  {name}  ")]
+            assert summary_of(registry.lookup(family, name)) in line
+    assert any("temperature=none, top_k=none" in line for line in lines)
+    assert any("count=…" in line for line in lines)
+
+
+def test_our_plugins_have_a_summary_and_a_source():
+    for family in registry.GROUPS:
+        for name in registry.names(family):
+            plugin = registry.lookup(family, name)
+            if plugin.__module__.startswith("ovdecode.strategies."):
+                assert summary_of(plugin).endswith("."), name
+                assert source_of(plugin), name
+
+
+def test_one_family_and_one_plugin(run):
+    assert "greedy" not in run("list", "proposer").stdout
+    assert run("list", "processors").stdout == run("list", "processor").stdout
+    assert "Lowerre 1976" in run("list", "beam").stdout
+    result = run("list", "stoping")
+    assert result.exit_code == 2
+    assert "did you mean `stopping`" in result.stderr
+
+
+def test_broken_plugins_are_reported(run, monkeypatch):
+    monkeypatch.setitem(registry._broken, ("strategy", "odd"), ImportError("no [module] x"))
+    result = run("list", "strategy")
+    assert result.exit_code == 0
+    assert "odd does not load: ImportError('no [module] x')" in result.stdout
+    assert "greedy" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("doc", "summary", "source"),
+    [
+        ("Adds.", "Adds.", ""),
+        ("Adds\n    two.\n\n    Source: Doe and Roe 1999, \"Add\"; Poe.\n", "Adds two.", "Doe and Roe 1999"),
+        ("Adds.\n    Source: folklore; of old.\n    Args:\n        a: b", "Adds.", "folklore"),
+        ("Adds.\n    Sources: a long\n    way to Doe 1999.", "Adds.", "a long way to Doe 1999"),
+    ],
+)  # fmt: skip
+def test_docstrings_are_read_robustly(doc, summary, source):
+    plugin = type("Adder", (od.Strategy,), {"__doc__": doc})
+    assert (summary_of(plugin), source_of(plugin)) == (summary, source)
+
+
+def test_no_docstring():
+    @dataclass(frozen=True)
+    class Silent(od.Strategy):
+        width: int = 3
+
+    assert summary_of(Silent) == ""
+
+
+def test_fetch_prints_the_folder(run, smollm2_folder: ModelFolder):
+    assert run("fetch").stdout == f"{smollm2_folder.path}\n"
+    assert run("fetch", "--weights", "int3").exit_code == 2
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from ovdecode.cli import app; from typer.testing import CliRunner;"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0;"
+        "heavy = {'numpy', 'openvino', 'transformers', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_version(run):
+    assert run("--version").stdout.startswith("ovdecode ")
