@@ -93,9 +93,17 @@ class Sequence:
             child._logprob = self._logprob + float(logits[token]) - logsumexp
         return child
 
-    def answered(self, logits: NDArray[np.float32], logsumexp: float) -> None:
-        """Note the model's next-token logits here, so that children made from now on know their probability."""
+    def answered(self, logits: NDArray[np.float32], logsumexp: float, child: Sequence | None = None) -> None:
+        """Note the model's next-token logits here, so that children learn their probability.
+
+        Args:
+            logits: shape (vocab,).
+            logsumexp: log of the sum of their exponentials.
+            child: one that exists already and is to learn it now.
+        """
         self._logits = (logits, logsumexp)
+        if child is not None:
+            self._child(child.token, child.prompt_length)
 
     def forget_answer(self) -> None:
         """Let go of the logits noted by `answered`; what children learned from them stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +114,7 @@ class AnyOf(StoppingCriterion):
 
 @dataclass(frozen=True)
 class AllOf(StoppingCriterion):
-    """Stops when all of several hold at once."""
+    """Stops when all of several hold at once. All of the text is shown: none of them alone decided where it ends."""
 
     name: ClassVar[str] = "all_of"
     criteria: tuple[StoppingCriterion, ...]
@@ -128,8 +127,7 @@ class AllOf(StoppingCriterion):
             if reason is None:
                 return None
             reasons.append(reason)
-        ends = [reason.text_end for reason in reasons if reason.text_end is not None]
-        return StopReason(" & ".join(map(str, reasons)), text_end=min(ends, default=None))
+        return StopReason(" & ".join(map(str, reasons)))
 
     def begin(self, prompt: Sequence) -> AllOf:
         """All parts begun."""
@@ -139,11 +137,6 @@ class AllOf(StoppingCriterion):
     def ends(self) -> bool:
         """Sure to come if all parts are: what only grows meets each of them and stays there."""
         return all(criterion.ends for criterion in self.criteria)
-
-    @property
-    def withheld(self) -> int:
-        """All of the text if a part may cut off any: it may have been met long before the others are."""
-        return sys.maxsize if any(criterion.withheld for criterion in self.criteria) else 0
 
 
 @dataclass(frozen=True)

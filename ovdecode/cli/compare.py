@@ -31,9 +31,7 @@ FAILED = 1
 
 
 def compare(
-    prompt: Annotated[
-        list[str] | None, typer.Argument(help="Texts to go on from; three if there is none.")
-    ] = None,
+    prompt: Annotated[list[str] | None, typer.Argument(help="Texts to go on from; three if there is none.")] = None,
     strategy: Annotated[
         list[str] | None,
         typer.Option("--strategy", "-s", metavar="SPEC", help="Method; repeatable; six if there is none."),
@@ -46,9 +44,7 @@ def compare(
         str | None,
         typer.Option("--field", metavar="NAME", help="Field of .jsonl: prompt, question, text or turns[0]."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first prompts.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first prompts.")] = None,
     samples: Annotated[
         int, typer.Option("-n", "--samples", min=1, metavar="N", help="Samples a prompt and method.")
     ] = 1,
@@ -68,12 +64,8 @@ def compare(
     threads: Threads = None,
     device: Device = "CPU",
     plugin: Plugins = None,
-    show: Annotated[
-        int, typer.Option("--show", min=0, metavar="N", help="Most prompts whose texts are printed.")
-    ] = 6,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")
-    ] = None,
+    show: Annotated[int, typer.Option("--show", min=0, metavar="N", help="Most prompts whose texts are printed.")] = 6,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")] = None,
 ) -> None:
     """Decode prompts by several methods in one batch: texts beside each other, and a table of figures.
 

@@ -95,9 +95,7 @@ class Comparison:
 
     def cell(self, prompt: int, strategy: int) -> list[Generation | None]:
         """The samples of one method on one prompt; None for one that was not finished."""
-        return [
-            self.batch.generations.get(self.index(prompt, strategy, sample)) for sample in range(self.samples)
-        ]
+        return [self.batch.generations.get(self.index(prompt, strategy, sample)) for sample in range(self.samples)]
 
     @cached_property
     def figures(self) -> list[Figures]:

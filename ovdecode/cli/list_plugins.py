@@ -40,9 +40,7 @@ _PLURAL = {
 def list_plugins(
     family: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[FAMILY|NAME]", help="strategy, processor, stopping, proposer, or one plugin."
-        ),
+        typer.Argument(metavar="[FAMILY|NAME]", help="strategy, processor, stopping, proposer, or one plugin."),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
@@ -102,9 +100,7 @@ def _show_family(family: str, screen: Console) -> None:
             end="\n" if screen.is_terminal else "  ",
         )
         about = Text(summary).append(f"  [{origin}]" if origin else "", style="dim")
-        screen.print(
-            Padding(about, (0, 0, 0, 4)) if screen.is_terminal else about, soft_wrap=not screen.is_terminal
-        )
+        screen.print(Padding(about, (0, 0, 0, 4)) if screen.is_terminal else about, soft_wrap=not screen.is_terminal)
     if table.rows:
         screen.print(table)
 
@@ -165,8 +161,4 @@ def _value(value: Any) -> str:
         return f"({value})"
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return (
-        json.dumps(value, ensure_ascii=False)
-        if isinstance(value, str) and not value.isidentifier()
-        else str(value)
-    )
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and not value.isidentifier() else str(value)

@@ -26,9 +26,7 @@ Source = Annotated[
         help="smollm2, an OpenVINO model folder, a GGUF file, or the hub id of an OpenVINO repository.",
     ),
 ]  # fmt: skip
-MaxNewTokens = Annotated[
-    int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Most tokens to generate.")
-]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Most tokens to generate.")]
 Stop = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,9 +35,7 @@ Stop = Annotated[
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Of all random choices.")]
-Chat = Annotated[
-    bool, typer.Option("--chat/--plain", help="Put the prompt into the model's chat template, or not.")
-]
+Chat = Annotated[bool, typer.Option("--chat/--plain", help="Put the prompt into the model's chat template, or not.")]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, metavar="N", help="CPU threads; the device's default if left out."),
@@ -82,18 +78,14 @@ def load_plugins(files: list[Path] | None) -> None:
         name = f"ovdecode_plugin_{file.stem}"
         spec = spec_from_file_location(name, file) if file.suffix == ".py" else None
         if spec is None or spec.loader is None or not file.is_file():
-            raise ConfigurationError(
-                f"`--plugin` must name a Python file, but `{file}` is none; check the path"
-            )
+            raise ConfigurationError(f"`--plugin` must name a Python file, but `{file}` is none; check the path")
         module = module_from_spec(spec)
         sys.modules[name] = module  # dataclasses look their module up by name
         sys.path.append(str(file.parent.resolve()))  # for what lies beside it; last, so that it hides nothing
         try:
             spec.loader.exec_module(module)
         except Exception as error:
-            raise ConfigurationError(
-                f"`{file}` must be a Python file that runs, but: {describe(error)}"
-            ) from error
+            raise ConfigurationError(f"`{file}` must be a Python file that runs, but: {describe(error)}") from error
 
 
 def parse_stop(texts: list[str] | None) -> StoppingCriterion | None:

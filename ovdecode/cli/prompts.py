@@ -31,9 +31,7 @@ def read_standard_input(prompt: str | None) -> str:
     if prompt not in (None, "-"):
         return prompt or ""
     if prompt is None and sys.stdin.isatty():
-        raise PromptError(
-            '`PROMPT` must be given, or come through a pipe: ovdecode generate "Once upon a time"'
-        )
+        raise PromptError('`PROMPT` must be given, or come through a pipe: ovdecode generate "Once upon a time"')
     text = _decode(sys.stdin.buffer.read(), "standard input")
     return text.removesuffix("\n").removesuffix("\r")
 
@@ -49,18 +47,12 @@ def read_prompts(file: Path, field: str | None = None) -> list[str]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise PromptError(
-            f"`--prompts` must name a file that can be read, but `{file}` is not: {error}"
-        ) from error
+        raise PromptError(f"`--prompts` must name a file that can be read, but `{file}` is not: {error}") from error
     jsonl = file.suffix in (".jsonl", ".ndjson")
     if field is not None and not jsonl:
-        raise PromptError(
-            f"`--field` is for .jsonl files, but `{file}` is read as text, a prompt a line; leave it out"
-        )
+        raise PromptError(f"`--field` is for .jsonl files, but `{file}` is read as text, a prompt a line; leave it out")
     # Not `splitlines`, which also breaks at characters that a line of JSON may hold.
-    lines = [
-        line.removesuffix("\r") for line in _decode(data, f"`{file}`").removeprefix("\ufeff").split("\n")
-    ]
+    lines = [line.removesuffix("\r") for line in _decode(data, f"`{file}`").removeprefix("\ufeff").split("\n")]
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not filled:
         raise PromptError(f"`{file}` must hold at least one prompt, but it is empty")

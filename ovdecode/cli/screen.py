@@ -30,7 +30,10 @@ CAPTION = (
 )
 
 WIDE_TABLE = 100
-"""Columns from which on heads stand in one line and specs are not broken."""
+"""Columns from which on heads stand in one line."""
+
+FIGURES_WIDTH = 66
+"""Columns that the figures take beside a spec."""
 
 HEADS = ("tokens", "tokens\n/s", "for-\nwards", "log-prob", "dis-\ntinct-2", "repe-\ntition")
 
@@ -72,9 +75,7 @@ def _panel(spec: str, cell: list[Generation | None], room: int) -> Panel:
     failed = any(one is not None and one.error is not None for one in cell)
     return Panel(
         _texts(cell),
-        title=Text(
-            spec if len(spec) <= room else f"{spec[: room - 1]}…", style="bold red" if failed else "bold cyan"
-        ),
+        title=Text(spec if len(spec) <= room else f"{spec[: room - 1]}…", style="bold red" if failed else "bold cyan"),
         title_align="left",
         subtitle=Text(_ending(cell), style="dim"),
         subtitle_align="right",
@@ -119,31 +120,31 @@ def _text(one: Generation | None) -> Text:
         return Text("(not finished)", style="dim italic")
     if one.error is not None:
         return Text(f"error: {one_line(describe(one.error))}", style="red")
-    text = (
-        printable(one.text).strip("\n").removeprefix(" ")
-    )  # a word's own space, which would look like an indent
+    text = printable(one.text).strip("\n").removeprefix(" ")  # a word's own space, which would look like an indent
     return Text(text) if text.strip() else Text("(no text)", style="dim italic")
 
 
 def show_table(comparison: Comparison, screen: Console) -> None:
     """Print the figures of every method, and what they mean."""
     narrow = screen.width < WIDE_TABLE
+    breakable = screen.width < max(map(len, comparison.strategies)) + FIGURES_WIDTH
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
     table.add_column("method", overflow="fold", style="cyan")
     for head in HEADS:
-        table.add_column(
-            head if narrow else head.replace("-\n", "").replace("\n", ""), justify="right", no_wrap=True
-        )
+        table.add_column(head if narrow else head.replace("-\n", "").replace("\n", ""), justify="right", no_wrap=True)
     for each in comparison.figures:
-        table.add_row(*_row(each, narrow))
+        table.add_row(*_row(each, breakable))
     screen.print(table)
-    for line in _own_figures(comparison):
+    own = list(_own_figures(comparison))
+    for line in own:
         screen.print(line)
+    if own:
+        screen.print()
     screen.print(_caption(comparison), soft_wrap=not screen.is_terminal)
 
 
-def _row(each: Figures, narrow: bool) -> Iterator[Text]:
-    name = Text(each.strategy.replace(",", ", ") if narrow else each.strategy)  # where a line may break
+def _row(each: Figures, breakable: bool) -> Iterator[Text]:
+    name = Text(each.strategy.replace(",", ", ") if breakable else each.strategy)  # a line breaks at spaces
     if each.failed:
         name.append(f"  {each.failed} of {each.finished} failed", style="red")
     yield name
@@ -172,8 +173,10 @@ def _caption(comparison: Comparison) -> Text:
     count = len(batch.generations)
     whole = f"{count}" if count == comparison.expected else f"{count} of {comparison.expected}"
     rate = comparison.tokens / batch.seconds if batch.seconds else 0.0
-    text = Text("\n")
-    total = f"{comparison.tokens:,} tokens in {batch.seconds:.1f} s = {rate:.0f} tokens/s"
+    text = Text()
+    total = f"{comparison.tokens:,} tokens in {batch.seconds:.1f} s"
+    if not batch.interrupted:  # what unfinished ones had generated is not known
+        total += f" = {rate:.0f} tokens/s"
     text.append(f"All together: {whole} generations, {total}", style="bold")
     text.append(f" ({printable(model.name)}, {model.runner.name}, {model.runner.precision})\n")
     return text.append(CAPTION, style="dim")

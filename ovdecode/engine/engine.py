@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ovdecode.engine.job import Job
@@ -93,8 +94,9 @@ class Engine:
         """One round: start what there is room for, one inference a model, and every answered strategy one step on."""
         while self.queue and len(self.live) < self.max_live:
             job = self.queue.popleft()
-            job.start()
-            self.live.append(job)
+            self.live.append(job)  # before it starts: whatever interrupts that, `close` finds it
+            if not job.cancelled:
+                job.start()
         for job in self.live:
             if job.cancelled and not job.done:
                 job.finish()
@@ -104,20 +106,20 @@ class Engine:
             if not job.done and not job.open:
                 job.resume()
             if pieces and job.task.method.commits:
-                events += _piece(job)
+                events += _pieces(job)
             if job.result is not None:
-                job.release_error()
                 events.append(job.result)
         self.live = [job for job in self.live if not job.done]
         return events
 
     def close(self) -> None:
         """Cancel everything: each strategy is closed where it waits, and its cache is freed."""
-        for job in self.live:
-            if not job.done:
-                job.finish()
-        self.live.clear()
-        self.queue.clear()
+        with ExitStack() as closing:  # one that is interrupted while it is closed leaves none of the others open
+            for job in reversed([*self.live, *self.queue]):
+                if not job.done:
+                    closing.callback(job.finish)
+            self.live.clear()
+            self.queue.clear()
 
     def _infer(self, jobs: list[Job]) -> None:
         batches = schedule(jobs, self.max_tokens)
@@ -131,13 +133,15 @@ class Engine:
                     job.answers[request] = answer
 
 
-def _piece(job: Job) -> Iterator[Piece]:
-    """The text that a job has committed to since the last time."""
+def _pieces(job: Job) -> list[Piece]:
+    """The text that a job has committed to since the last time; a job whose text can't be told fails."""
+    if job.result is None:
+        try:
+            text = generated_text(job.committed)
+            end = len(text) - job.stop.withheld
+        except Exception as error:
+            job.fail(error)
     if job.result is not None:
         text, end = job.result.text, len(job.result.text)
-    else:
-        text = generated_text(job.committed)
-        end = len(text) - job.stop.withheld
-    if end > job.shown:
-        yield Piece(job.index, text[job.shown : end])
-        job.shown = end
+    start, job.shown = job.shown, max(job.shown, end)
+    return [Piece(job.index, text[start:end])] if end > start else []

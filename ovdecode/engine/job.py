@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from dataclasses import dataclass, field
+from math import isnan
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-import numpy as np
-
+from ovdecode.engine.result import candidate, without_frames
 from ovdecode.engine.task import Task
-from ovdecode.errors import LogitsError, StrategyError
+from ovdecode.engine.tree import check_answer, common_ancestor, note_answer
+from ovdecode.errors import StrategyError
 from ovdecode.forward import Answer, Forward
 from ovdecode.generation import Candidate, Cost, Generation
 from ovdecode.sequence import Sequence
 from ovdecode.strategy import Decoding, Hypothesis, Outcome, outcome
-from ovdecode.text import generated_text
 
 if TYPE_CHECKING:
     from ovdecode.model import Model
@@ -46,6 +44,7 @@ class Job:
     _outcome: Outcome | None = None
     _forwards: int = 0
     _tokens: int = 0
+    _began: float = field(default_factory=perf_counter)
     _first_token: float | None = None
     _seen: dict[Model, WeakSet[Sequence]] = field(default_factory=dict)
 
@@ -85,38 +84,28 @@ class Job:
         What the task's own model said is on the tree while the strategy runs, and only then: it is not lost
         while other answers of a long list are still to come.
         """
-        given = [_plain(request, self.answers[request]) for request in self.wanted]
         noted: list[Sequence] = []
         try:
+            given = [_plain(request, self.answers[request]) for request in self.wanted]
             for request in self.wanted:
+                check_answer(request, self.answers[request])
                 if self.model_of(request) is self.task.model:
                     noted += note_answer(request, self.answers[request])
+            if self._outcome is not None:  # these were asked for by `_conclude`
+                self.finish()
+                return
             self._count()
             self.answers.clear()
             self._advance(given[0] if self._single else given)
-        except LogitsError as error:
+        except Exception as error:
             self.fail(error)
         finally:
             for node in noted:
                 node.forget_answer()
 
-    def release_error(self) -> None:
-        """Let go of the variables along the traceback of its error: they hold sequences, and so pages."""
-        error: BaseException | None = self._error
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            frame = error.__traceback__.tb_frame.f_back if error.__traceback__ is not None else None
-            while frame is not None:  # callers that have returned since, up to the engine's round
-                try:
-                    frame.clear()
-                except RuntimeError:
-                    break
-                frame = frame.f_back
-            error = error.__cause__ or error.__context__
-
     def fail(self, error: Exception) -> None:
         """End it with an error."""
-        self._error = error
+        self._error = without_frames(error)
         self.finish()
 
     def finish(self) -> None:
@@ -125,8 +114,13 @@ class Job:
             try:
                 self._decoding.close()
             except Exception as error:  # a strategy may fail while it is being closed; that is its own failure too
-                self._error = self._error or error
-        self.result = self._generation()
+                self._error = self._error or without_frames(error)
+        try:
+            self.result = self._generation()
+        except Exception as error:  # a stop, or the spelling, raised about what was returned
+            self._error, self._outcome = self._error or without_frames(error), None
+            self.committed = self.prompt
+            self.result = self._generation()
         self.wanted, self.answers, self._decoding, self._outcome = [], {}, None, None
         self._seen.clear()
         self.committed = self.prompt = None  # type: ignore[assignment]
@@ -138,17 +132,20 @@ class Job:
         try:
             value = self._decoding.send(answer)
             self.wanted = self._requests(value)
+            self._commit()
         except StopIteration as finished:
             self._conclude(finished.value)
             return
         except Exception as error:
             self.fail(error)
-            return
+
+    def _commit(self) -> None:
+        """Note how far the requests show what is decided."""
         own = [request.sequence[: request.sequence.length - request.rows + 1] for request in self._own()]
         if self._first_token is None and any(node.generated_length for node in own):
             self._first_token = perf_counter() - self._began
         if own and self.task.method.commits:
-            self.committed = _common(own)
+            self.committed = common_ancestor(own)
 
     def _requests(self, value: Any) -> list[Forward]:
         self._single = not isinstance(value, list)
@@ -160,6 +157,10 @@ class Job:
                     f"{self._place()} must yield a Sequence, a Forward, or a list of these, but yielded "
                     f"{type(item).__name__}: {item!r:.80}"
                 )
+            if not isinstance(request.layers, tuple):
+                raise StrategyError(
+                    f"{self._place()} must give `layers` as a tuple of numbers, but gave {request.layers!r:.80}"
+                )
             if isinstance(request.model, str):
                 request = Forward(
                     request.sequence,
@@ -169,6 +170,8 @@ class Job:
                     request.layers,
                 )
             model = self.model_of(request)
+            if not hasattr(model, "vocabulary"):
+                raise StrategyError(f"{self._place()} must name a Model or its source, but named {model!r:.80}")
             if model.vocabulary.size != request.sequence.vocabulary.size:
                 raise StrategyError(
                     f"{self._place()} must ask models with the sequence's vocabulary of "
@@ -202,20 +205,25 @@ class Job:
         return f"strategy `{method.name or type(method).__name__}` ({code.co_filename}, line {line})"
 
     def _conclude(self, value: Any) -> None:
-        if isinstance(value, Sequence | Outcome):
-            self._outcome = outcome(value)
-            self.finish()
+        found = outcome(value) if isinstance(value, Sequence | Outcome) else None
+        if found is not None and found.hypotheses and all(map(_sound, found.hypotheses)):
+            self._outcome = found
+            sequences = [hypothesis.sequence for hypothesis in found.hypotheses]
+            # A token not chosen from logits (a forced phrase) has no known probability: the model is asked now.
+            self.wanted = [Forward(one, one.generated_length + 1) for one in sequences if isnan(one.logprob)]
+            if not self.wanted:
+                self.finish()
         else:
             self.fail(
                 StrategyError(
-                    f"{self._place()} must return a Sequence or an Outcome, but returned "
-                    f"{type(value).__name__}: {value!r:.80}"
+                    f"{self._place()} must return a Sequence, or an Outcome of at least one Hypothesis, but "
+                    f"returned {type(value).__name__}: {value!r:.80}"
                 )
             )
 
     def _count(self) -> None:
         self._forwards += len({id(self.model_of(request)) for request in self.wanted})
-        for request in self.wanted:
+        for request in dict.fromkeys(self.wanted):
             seen = self._seen.setdefault(self.model_of(request), WeakSet())
             new, node = 0, request.sequence
             while node.parent is not None and node not in seen:
@@ -231,7 +239,10 @@ class Job:
             if self._outcome is not None
             else (Hypothesis(getattr(self, "committed", None) or prompt, float("nan")),)
         )
-        alternatives = tuple(self._candidate(hypothesis) for hypothesis in hypotheses)
+        ended = self._outcome is not None
+        alternatives = tuple(
+            candidate(hypothesis, self.stop(hypothesis.sequence) if ended else None) for hypothesis in hypotheses
+        )
         runner = self.task.model.runner
         return Generation(
             **{name: getattr(alternatives[0], name) for name in Candidate.__dataclass_fields__},
@@ -245,19 +256,9 @@ class Job:
             error=self._error,
         )
 
-    def _candidate(self, hypothesis: Hypothesis) -> Candidate:
-        sequence = hypothesis.sequence
-        reason = self.stop(sequence) if self._outcome is not None else None
-        text = generated_text(sequence, final=True)
-        totals = [sequence.prompt.logprob] + [node.logprob for node in sequence.path(sequence.prompt_length)]
-        return Candidate(
-            tokens=tuple(sequence.generated.tolist()),
-            text=text if reason is None or reason.text_end is None else text[: reason.text_end],
-            logprob=sequence.logprob,
-            token_logprobs=tuple(np.diff(totals).tolist()),
-            score=hypothesis.score,
-            stop_reason=reason,
-        )
+
+def _sound(hypothesis: Any) -> bool:
+    return isinstance(hypothesis, Hypothesis) and isinstance(hypothesis.sequence, Sequence)
 
 
 def _plain(request: Forward, answer: Answer) -> Any:
@@ -265,36 +266,3 @@ def _plain(request: Forward, answer: Answer) -> Any:
     if not request.plain:
         return answer
     return answer.logits[0] if request.last is None else answer.logits
-
-
-def note_answer(request: Forward, answer: Answer) -> list[Sequence]:
-    """Note on the tree what the task's own model said, and return the nodes that now hold logits.
-
-    Raises:
-        LogitsError: if the logits are no distribution.
-    """
-    noted: list[Sequence] = []
-    nodes = [request.sequence]
-    for _ in range(request.rows - 1):
-        nodes.append(cast(Sequence, nodes[-1].parent))
-    for node, logits, logsumexp in zip(reversed(nodes), answer.logits, answer.logsumexp.tolist(), strict=True):
-        if not -sys.float_info.max < logsumexp < sys.float_info.max:
-            raise LogitsError(
-                f"the model must give logits with a finite maximum after {node!r}, but their log-sum-exp is {logsumexp}"
-            )
-        if noted:  # the next node of a verified path exists already, so it learns its probability here
-            noted[-1]._child(node.token, node.prompt_length)
-        node.answered(logits, logsumexp)
-        noted.append(node)
-    return noted
-
-
-def _common(nodes: list[Sequence]) -> Sequence:
-    """The longest sequence that all of them begin with."""
-    common = nodes[0]
-    for node in nodes[1:]:
-        length = min(common.length, node.length)
-        common, node = common[:length], node[:length]
-        while common is not node:
-            common, node = cast(Sequence, common.parent), cast(Sequence, node.parent)
-    return common

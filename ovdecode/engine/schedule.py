@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ class Batch:
         budget: how many tokens there is room for.
         wanted: the requests, merged.
         readers: who waits for which of them, with the request as it was made.
+        parts: who waits for a request of which only a part is among `wanted`.
         impossible: who asked for what does not fit the cache even alone.
     """
 
@@ -39,6 +41,7 @@ class Batch:
     budget: int
     wanted: dict[Key, Forward] = field(default_factory=dict)
     readers: list[tuple[Job, Forward]] = field(default_factory=list)
+    parts: list[tuple[Job, Forward]] = field(default_factory=list)
     impossible: list[tuple[Job, Forward]] = field(default_factory=list)
     _prefills: set[Sequence] = field(default_factory=set)
 
@@ -46,8 +49,11 @@ class Batch:
         """Take a request in, or the part of it that there is room for; what is left out asks again next round."""
         key = _key(request)
         if key in self.wanted:
-            self.wanted[key] = _union(self.wanted[key], request)
-            self.readers.append((job, request))
+            more = max(request.rows - max(self.wanted[key].rows, self.runner.missing(request)), 0)
+            if more <= self.budget:
+                self.wanted[key] = _union(self.wanted[key], request)
+                self.readers.append((job, request))
+                self.budget -= more
             return
         missing = self.runner.missing(request)
         if self._awaits_prefix(request, missing):
@@ -58,17 +64,18 @@ class Batch:
             self.readers.append((job, request))
             self.budget -= cost
         elif self.runner.incremental and self.budget > 0 and missing > request.rows:
-            self._add_part(request, missing)
+            self._add_part(job, request, missing)
         elif not self.wanted:  # more rows than the bound allows, and none of them can wait
             self.wanted[key] = request
             self.readers.append((job, request))
             self.budget = 0
 
-    def _add_part(self, request: Forward, missing: int) -> None:
+    def _add_part(self, job: Job, request: Forward, missing: int) -> None:
         part = min(self.budget, missing - request.rows)
         ancestor = request.sequence[: request.sequence.length - missing + part]
         begin = Forward(ancestor, 0, None, request.hidden, request.layers)
         self.wanted.setdefault(_key(begin), begin)
+        self.parts.append((job, request))
         self.budget -= part
 
     def _awaits_prefix(self, request: Forward, missing: int) -> bool:
@@ -85,12 +92,15 @@ class Batch:
         room = self.runner.room(list(self.wanted.values()))
         if room == 0:
             first = next(iter(self.wanted.values())).sequence
-            self.impossible = [reader for reader in self.readers if reader[1].sequence[: first.length] is first]
+            waiting = [*self.readers, *self.parts]
+            self.impossible = [reader for reader in waiting if reader[1].sequence[: first.length] is first]
         self.wanted = dict(list(self.wanted.items())[:room])
         self.readers = [(job, request) for job, request in self.readers if _key(request) in self.wanted]
 
     def submit(self) -> Pending | Exception:
         """Start the inference."""
+        if not self.wanted:
+            return list
         try:
             return self.runner.submit(list(self.wanted.values()))
         except Exception as error:  # told apart by sequence in `answers`
@@ -99,12 +109,12 @@ class Batch:
     def answers(self, pending: Pending | Exception) -> Iterator[tuple[Job, Forward, Answer | Exception]]:
         """Wait, and give everybody their part. If the inference fails, each request is tried on its own, so that an
         error reaches only those who asked for it."""
-        found: dict[Key, Answer | Exception]
-        try:
-            if isinstance(pending, Exception):
-                raise pending
-            found = dict(zip(self.wanted, pending(), strict=True))
-        except Exception:
+        found: dict[Key, Answer | Exception] | None = None
+        if not isinstance(pending, Exception):
+            # raising it here would tie it to this frame, and the sequences on its traceback to the collector
+            with suppress(Exception):
+                found = dict(zip(self.wanted, pending(), strict=True))
+        if found is None:
             found = {key: self._alone(request) for key, request in self.wanted.items()}
         for job, request in self.readers:
             answer = found[_key(request)]
@@ -130,7 +140,11 @@ def schedule(jobs: list[Job], max_tokens: int) -> list[Batch]:
         for request in job.open:
             runner = job.model_of(request).runner
             batch = batches.setdefault(runner, Batch(runner, max_tokens))
-            batch.add(job, request)
+            try:
+                batch.add(job, request)
+            except Exception as error:  # the runner can't plan for this sequence
+                job.fail(error)
+                break
     for batch in batches.values():
         batch.trim()
     return list(batches.values())

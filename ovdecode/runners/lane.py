@@ -14,7 +14,7 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import Pending
 from ovdecode.runners.graph import WANTED_ROWS
 from ovdecode.runners.paged_graph import PagedGraph
-from ovdecode.runners.pages import Page, PageCache, Placement
+from ovdecode.runners.pages import PageCache, Placement
 
 
 class Lane:
@@ -28,13 +28,13 @@ class Lane:
 
     def __init__(self, graph: PagedGraph, at_least: int) -> None:
         self.graph, self._at_least = graph, at_least
-        self.cache = PageCache(graph.pages, graph.page_size, not graph.quantised)
-        self._filler = Page(self.cache, None)
+        self.cache = PageCache(graph.pages - 1, graph.page_size, not graph.quantised)
+        self._filler = np.array([graph.pages - 1], np.int32)  # the last page is the lane's own
 
     @property
     def in_use(self) -> int:
         """Pages that hold keys and values of living sequences."""
-        return self.cache.in_use - 1  # the filler is the lane's own
+        return self.cache.in_use
 
     def missing(self, request: Forward) -> int:
         """How many of the sequence's tokens are not in the cache."""
@@ -99,7 +99,7 @@ class Lane:
             positions += range(self._at_least)
             pasts.append(0)
             begins.append(len(tokens))
-            tables.append(self._filler.table)
+            tables.append(self._filler)
         wanted += [len(tokens) - 1] * (self._at_least - len(wanted))
         pages = [len(table) for table in tables]
         feed: dict[str, NDArray[Any]] = {

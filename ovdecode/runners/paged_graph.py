@@ -81,16 +81,17 @@ class PagedGraph:
         import openvino as ov
 
         outputs = {name: np.empty((len(feed[WANTED_ROWS]), *width), np.float32) for name, width in self._widths.items()}
+        self._request.wait()  # for one that was started and abandoned
+        self._arrays = (feed, outputs)  # the request does not keep what it reads and writes alive
         for name, array in [*feed.items(), *outputs.items()]:
             self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         self._request.start_async()
-        arrays = (feed, outputs)  # the request does not keep what it reads and writes alive
 
         def wait() -> Outputs:
             self._request.wait()
-            for array in arrays[1].values():
+            for array in outputs.values():
                 array.flags.writeable = False
-            return arrays[1]
+            return outputs
 
         return wait
 

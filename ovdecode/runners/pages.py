@@ -27,9 +27,9 @@ class Page:
 
     __slots__ = ("__weakref__", "_cache", "number", "prefix", "stamp", "table", "writers", "written")
 
-    def __init__(self, cache: PageCache, prefix: Page | None) -> None:
+    def __init__(self, cache: PageCache, number: int, prefix: Page | None) -> None:
         self._cache = cache
-        self.number = cache.take()
+        self.number = number
         self.prefix = prefix
         before = prefix.table if prefix is not None else np.empty(0, np.int32)
         self.table: NDArray[np.int32] = np.append(before, np.int32(self.number))
@@ -82,15 +82,15 @@ class PageCache:
         """How many pages hold something."""
         return self.pages - len(self.free)
 
-    def take(self) -> int:
-        """The number of a free page.
+    def take(self, prefix: Page | None) -> Page:
+        """A free page, to come after `prefix`.
 
         Raises:
             CacheError: if there is none.
         """
         if not self.free:
             raise CacheError(f"all {self.pages} pages of the cache are in use by one inference")
-        return self.free.pop()
+        return Page(self, self.free.pop(), prefix)
 
     def cached(self, sequence: Sequence, most: int) -> tuple[Sequence, Page | None]:
         """The longest ancestor of at most `most` tokens that is in the cache, and its last page."""
@@ -113,23 +113,28 @@ class PageCache:
         A page that another sequence goes on with, or writes in this same inference, is copied: (from, to) is added to
         `copies`. Nothing is in the cache until `store` is called with the placement.
         """
-        known, page = self.cached(sequence, sequence.length)
-        if known.length > first and not (self.rewritable and page is not None and self._open(page, known)):
-            known, page = self.cached(sequence, first)
+        known, page, copy = self._begin(sequence, first)
         start = min(first, known.length)
-        if page is not None and known.length % self.size and not self._open(page, known):
-            original, page = page, Page(self, page.prefix)
+        if page is not None and copy:
+            original, page = page, self.take(page.prefix)
             page.writers = original.writers[: known.length % self.size]
             copies.append((original.number, page.number))
         placed = []
         for node in sequence.path(known.length):
             if page is None or node.length % self.size == 1:
-                page = Page(self, page)
+                page = self.take(page)
             page.writers.append(ref(node))
             placed.append((node, page))
         assert page is not None
         page.stamp = page.written = self.clock
         return Placement(start, page, placed)
+
+    def _begin(self, sequence: Sequence, first: int) -> tuple[Sequence, Page | None, bool]:
+        """The ancestor after which to write, its last page, and whether that must be copied."""
+        known, page = self.cached(sequence, sequence.length)
+        if known.length > first and not (self.rewritable and page is not None and self._open(page, known)):
+            known, page = self.cached(sequence, first)
+        return known, page, page is not None and known.length % self.size > 0 and not self._open(page, known)
 
     def _open(self, page: Page, known: Sequence) -> bool:
         """Whether a page may be written after the slot of `known`, its last token that counts."""
@@ -143,45 +148,54 @@ class PageCache:
         """How many of these, each with its first position to write, the cache can hold at the same time."""
         if self._ample(wanted):
             return len(wanted)
-        needs = [self._need(sequence, first) for sequence, first in wanted]
-        held: set[int] = set()
-        for count, (sequence, _) in enumerate(wanted):
-            page = self.cached(sequence, sequence.length)[1]
-            held.update(page.table.tolist() if page is not None else ())
-            if sum(needs[: count + 1]) + len(held) > self.pages:
-                return count
+        need, held = 0, set[int]()
+        for count, (sequence, first) in enumerate(wanted):
+            need += self._need(sequence, first)
+            held |= self._held(sequence, first)
+            if need + len(held) > self.pages:
+                return count or int(self._pages_of(sequence) <= self.pages)
         return len(wanted)
 
     def reserve(self, wanted: list[tuple[Sequence, int]]) -> None:
         """Begin an inference for these: free pages enough by evicting others, those longest unused first.
 
-        `fits` must hold. An evicted sequence is not lost: whoever asks about it next recomputes it from its tokens.
+        `fits` must hold. An evicted sequence is not lost: whoever asks about it next recomputes it from its tokens. So
+        does one that would only fit if it did not hold on to what is cached of it.
         """
         self.clock += 1
         if self._ample(wanted):
             return
         need = sum(self._need(sequence, first) for sequence, first in wanted)
-        kept: set[int] = set()
-        for sequence, _ in wanted:
-            page = self.cached(sequence, sequence.length)[1]
-            kept.update(page.table.tolist() if page is not None else ())
-        for page in self._by_age():
-            if len(self.free) >= need:
-                return
-            if page.number not in kept:
-                for writer in page.writers:
-                    node = writer()
-                    if node is not None and self._page.get(node) is page:
-                        del self._page[node]
+        kept = set[int]().union(*(self._held(sequence, first) for sequence, first in wanted))
+        if need + len(kept) > self.pages:
+            need, kept = self.pages, set()
+        others = [page for page in self._by_age() if page.number not in kept]
+        others.reverse()
+        while others and len(self.free) < need:
+            self._evict(others.pop())  # nothing here may hold on to it, or it would not be free
+
+    def _evict(self, page: Page) -> None:
+        for writer in page.writers:
+            node = writer()
+            if node is not None and self._page.get(node) is page:
+                del self._page[node]
 
     def _ample(self, wanted: list[tuple[Sequence, int]]) -> bool:
         """Whether there are free pages enough even if nothing were shared."""
-        return sum(-(-sequence.length // self.size) for sequence, _ in wanted) <= len(self.free)
+        return sum(self._pages_of(sequence) for sequence, _ in wanted) <= len(self.free)
+
+    def _pages_of(self, sequence: Sequence) -> int:
+        return -(-sequence.length // self.size)
+
+    def _held(self, sequence: Sequence, first: int) -> set[int]:
+        """The pages that must stay for `_need` to hold, wherever `place` begins."""
+        pages = (self.cached(sequence, most)[1] for most in (sequence.length, first))
+        return {number for page in pages if page is not None for number in page.table.tolist()}
 
     def _need(self, sequence: Sequence, first: int) -> int:
         """How many pages writing from `first` on may take at the most."""
         known = self.cached(sequence, first)[0]
-        return -(-sequence.length // self.size) - known.length // self.size
+        return self._pages_of(sequence) - known.length // self.size
 
     def _by_age(self) -> list[Page]:
         """All pages, longest unused first, and no page before the ones that build on it."""

@@ -211,7 +211,7 @@ def law_stopping_combination(criterion: StoppingCriterion) -> None:
                 )
         if (criterion | never).begin(prompt)(sequence) != alone:
             raise broken(law, criterion, f"another reason from c | never for {sequence!r}", f"{alone}")
-    if (criterion | never).ends != criterion.ends or (criterion & always).withheld < criterion.withheld:
+    if (criterion | never).ends != criterion.ends or (criterion | never).withheld < criterion.withheld:
         raise broken(law, criterion, "`ends` or `withheld` lost in a combination", "those of its parts")
 
 

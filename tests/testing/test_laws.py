@@ -216,9 +216,6 @@ class Delayed(Stepwise):
         return sequence
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a token's log-probability is known if a neighbour asked in time, else NaN"
-)
 def test_isolation_of_log_probabilities_when_an_answer_is_used_late() -> None:
     law_isolation(Delayed())
 

@@ -1,0 +1,56 @@
+"""What the README shows is run: its Python, in order, and its `ovdecode` commands, on the real model."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovdecode import registry
+from ovdecode.models import ModelFolder
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.startswith("ovdecode ")
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README says to save."""
+    for kind, block in BLOCKS:
+        name = re.match(r"# (\w+\.py)\n", block)
+        if kind == "python" and name:
+            (tmp_path / name[1]).write_text(block)
+    return tmp_path
+
+
+def test_python(folder: Path, smollm2_folder: ModelFolder):
+    code = "\n".join(block for kind, block in BLOCKS if kind == "python" and not block.startswith("# "))
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=300)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, folder: Path, smollm2_folder: ModelFolder):
+    program = [sys.executable, "-c", "from ovdecode.cli import main; main()"]
+    result = subprocess.run(
+        [*program, *shlex.split(command)[1:]], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_set_up_commands():
+    assert "pip install '.[demo]' && ovdecode compare\npip install '.[test]' && pytest\n" in README
+
+
+def test_every_method_is_named():
+    for family in registry.GROUPS:
+        for name in registry.names(family):
+            if registry.lookup(family, name).__module__.startswith("ovdecode.strategies."):
+                assert f"`{name}`" in README, f"{family} {name} is missing from the table of methods"
