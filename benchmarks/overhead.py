@@ -55,17 +55,15 @@ def bare_loop(model: od.Model, prompts: list[list[int]]) -> float:
 
 
 def engine_loop(model: od.Model, prompts: list[list[int]], strategy: str) -> float:
-    """Seconds of the same steps through the engine, from the first answer to the last."""
-    engine = od.Engine(max_tokens=len(prompts) * PROMPT, max_live=len(prompts))
-    jobs = [
-        engine.submit(od.Task(model, prompt, strategy, max_new_tokens=STEPS, ignore_eos=True, seed=number))
+    """Seconds of the same steps through the engine: from the first token of all to the last."""
+    tasks = [
+        od.Task(model, prompt, strategy, max_new_tokens=STEPS, ignore_eos=True, seed=number)
         for number, prompt in enumerate(prompts)
     ]
-    engine.step()  # the prefill
-    begin = time.perf_counter()
-    while not all(job.done for job in jobs):
-        engine.step()
-    return time.perf_counter() - begin
+    results = list(od.run(tasks, max_tokens=len(prompts) * PROMPT))
+    return max(result.cost.seconds for result in results) - max(
+        result.cost.time_to_first_token for result in results
+    )
 
 
 def main() -> None:

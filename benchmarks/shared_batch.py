@@ -44,14 +44,14 @@ def main() -> None:
         tasks = [od.Task(model, prompt, method, max_new_tokens=NEW) for method in METHODS for prompt in PROMPTS]
         found: dict[str, list[tuple[int, ...]]] = {}
 
-        def together(model: od.Model = model, tasks: list[od.Task] = tasks) -> float:
+        def together(tasks: list[od.Task] = tasks, found: dict[str, list[tuple[int, ...]]] = found) -> float:
             begin = time.perf_counter()
             results = sorted(od.run(tasks), key=lambda generation: generation.index)
             seconds = time.perf_counter() - begin
             found["together"] = [generation.tokens for generation in results]
             return seconds
 
-        def one_by_one(model: od.Model = model, tasks: list[od.Task] = tasks) -> float:
+        def one_by_one(tasks: list[od.Task] = tasks, found: dict[str, list[tuple[int, ...]]] = found) -> float:
             begin = time.perf_counter()
             found["one by one"] = [next(od.run([task])).tokens for task in tasks]
             return time.perf_counter() - begin

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import LogitsError
-from ovdecode.numerics import Floats, log_softmax, logsumexp, softmax, top_indices
+from ovdecode.numerics import Floats, log_softmax, logsumexp, top_indices
 
 if TYPE_CHECKING:
     from ovdecode.random import Random
@@ -25,12 +26,20 @@ class Candidates:
         ids: the token id of each, shape (n,), rising; None while all tokens of the vocabulary are there.
         divisor: what `logits` are still to be divided by. A temperature keeps the order of the tokens, so the division
             waits until a value is asked for, and a truncation in between saves most of it.
+        weights: proportional to their probabilities, if known already; a truncation need not compute them again.
     """
 
-    def __init__(self, logits: Floats, ids: NDArray[np.intp] | None = None, divisor: float = 1.0) -> None:
+    def __init__(
+        self,
+        logits: Floats,
+        ids: NDArray[np.intp] | None = None,
+        divisor: float = 1.0,
+        weights: Floats | None = None,
+    ) -> None:
         self._undivided = logits
         self._ids = ids
         self._divisor = divisor
+        self._weights = weights
 
     @cached_property
     def logits(self) -> Floats:
@@ -56,7 +65,10 @@ class Candidates:
     @cached_property
     def probabilities(self) -> Floats:
         """Normalised over what is left, shape (n,)."""
-        return softmax(self.checked)
+        weights = self.weights
+        # A double-precision divisor would take the whole row through a slow casting loop.
+        probabilities: Floats = weights / weights.dtype.type(weights.sum(dtype=np.float64))
+        return probabilities
 
     @cached_property
     def logprobs(self) -> Floats:
@@ -66,9 +78,10 @@ class Candidates:
     @property
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
-        weights: Floats = np.subtract(self.checked, self.logits.dtype.type(self.peak))
-        np.exp(weights, out=weights)
-        return weights
+        if self._weights is None:
+            weights = np.subtract(self.checked, self.logits.dtype.type(self.peak))
+            self._weights = np.exp(weights, out=weights)
+        return self._weights
 
     @cached_property
     def peak(self) -> float:
@@ -77,10 +90,10 @@ class Candidates:
         Raises:
             LogitsError: if there is none, or it is not finite: then the logits are no distribution.
         """
-        if len(self) == 0:
+        if len(self._undivided) == 0:
             raise LogitsError("no token is left possible; a constraint and another processor exclude each other")
-        peak = float(self._undivided.max() / self._divisor)
-        if not np.isfinite(peak):
+        peak = float(self._undivided.max()) / self._divisor
+        if not isfinite(peak):
             what = "all -inf, so no token is left possible" if peak == -np.inf else f"not numbers (largest: {peak})"
             raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
         return peak
@@ -100,8 +113,8 @@ class Candidates:
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
-        index = int(self._undivided.argmax()) if len(self) else 0
-        if len(self) == 0 or not np.isfinite(self._undivided[index]):
+        index = int(self._undivided.argmax()) if len(self._undivided) else 0
+        if len(self._undivided) == 0 or not isfinite(self._undivided[index]):
             self.peak  # noqa: B018  raises, and says why
         return index if self._ids is None else int(self._ids[index])
 
@@ -117,7 +130,8 @@ class Candidates:
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
         ids = positions if self._ids is None else self._ids[positions]
-        return Candidates(self._undivided[positions], ids, self._divisor)
+        weights = None if self._weights is None else self._weights[positions]
+        return Candidates(self._undivided[positions], ids, self._divisor, weights)
 
     def keep(self, mask: Mask) -> Candidates:
         """Only those where `mask`, shape (n,), holds."""

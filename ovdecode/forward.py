@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Logits = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Forward:
     """Ask a model for the next-token logits of a sequence.
 

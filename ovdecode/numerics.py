@@ -42,7 +42,7 @@ def top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     if count >= len(values):
         return np.arange(len(values))
     sample = values[::_STRIDE]
-    rank = len(sample) - count // _STRIDE - 8
+    rank = len(sample) - count // _STRIDE - 5
     if rank > len(sample) // 2:
         likely = (values >= np.partition(sample, rank)[rank]).nonzero()[0]
         if count <= len(likely) < len(values):

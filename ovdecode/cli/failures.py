@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typer.core import TyperGroup
 
 from ovdecode.errors import OvdecodeError
 
+_PLACE = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 INTERRUPTED = 130
@@ -26,12 +28,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OvdecodeError):
         return str(error)
     said = traceback.format_exception_only(type(error), error)[-1].strip()
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if _is_foreign(frame.filename)]
-    if not (outside or frames):
+    # As text, since an engine keeps the traceback of a failed strategy only as text.
+    places = _PLACE.findall("".join(traceback.format_exception(error)))
+    outside = [place for place in places if _is_foreign(place[0])]
+    if not places:
         return said
-    frame = (outside or frames)[-1]
-    return f"{said} ({Path(frame.filename).name}:{frame.lineno})"
+    file, line = (outside or places)[-1]
+    return f"{said} ({Path(file).name}:{line})"
 
 
 def _is_foreign(filename: str) -> bool:

@@ -95,8 +95,7 @@ class Engine:
         while self.queue and len(self.live) < self.max_live:
             job = self.queue.popleft()
             self.live.append(job)  # before it starts: whatever interrupts that, `close` finds it
-            if not job.cancelled:
-                job.start()
+            job.start()
         for job in self.live:
             if job.cancelled and not job.done:
                 job.finish()

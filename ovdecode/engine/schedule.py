@@ -90,6 +90,8 @@ class Batch:
     def trim(self) -> None:
         """Leave out what the cache cannot hold at once, newest tasks first."""
         room = self.runner.room(list(self.wanted.values()))
+        if room == len(self.wanted):
+            return
         if room == 0:
             first = next(iter(self.wanted.values())).sequence
             waiting = [*self.readers, *self.parts]

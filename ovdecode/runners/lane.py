@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import CacheError
-from ovdecode.forward import Answer, Forward
+from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.runners.base import Pending
 from ovdecode.runners.graph import WANTED_ROWS
-from ovdecode.runners.paged_graph import PagedGraph
+from ovdecode.runners.paged_graph import Outputs, PagedGraph
 from ovdecode.runners.pages import PageCache, Placement
 
 
@@ -63,7 +63,10 @@ class Lane:
             outputs = wait()
             for placement in placements:
                 self.cache.store(placement)
-            return [self._answer(request, start, outputs) for request, start in zip(requests, starts, strict=True)]
+            # All rows at once: a product with a single row would take another kernel, with other bits.
+            layers = {layer for request in requests for layer in request.layers}
+            inner = {layer: self.graph.read_out(outputs[f"hidden.{layer}"]) for layer in layers}
+            return [_answer(request, start, outputs, inner) for request, start in zip(requests, starts, strict=True)]
 
         return answers
 
@@ -109,13 +112,17 @@ class Lane:
             "subsequence_begins": np.array(begins, np.int32),  # (sequences + 1,)
             "block_indices": np.concatenate(tables),  # (pages,)
             "block_indices_begins": np.cumsum([0, *pages], dtype=np.int32),  # (sequences + 1,)
-            "max_context_len": np.array(max(request.sequence.length for request in requests), np.int32),  # ()
+            "max_context_len": np.array(
+                max(self._at_least, *(request.sequence.length for request in requests)), np.int32
+            ),  # ()
             WANTED_ROWS: np.array(wanted, np.int64),  # (rows,)
         }
         return feed, starts
 
-    def _answer(self, request: Forward, start: int, outputs: Mapping[str, NDArray[np.float32]]) -> Answer:
-        rows = slice(start, start + request.rows)
-        hidden = outputs["hidden.final"][rows] if request.hidden else None
-        layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers} or None
-        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers)
+
+def _answer(request: Forward, start: int, outputs: Outputs, inner: Mapping[int, Logits]) -> Answer:
+    """One request's rows of the outputs, and of the logits read out at inner layers."""
+    rows = slice(start, start + request.rows)
+    hidden = outputs["hidden.final"][rows] if request.hidden else None
+    layers = {layer: inner[layer][rows] for layer in request.layers} or None
+    return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers)

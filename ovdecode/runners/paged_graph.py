@@ -97,6 +97,8 @@ class PagedGraph:
 
     def copy_pages(self, copies: list[tuple[int, int]]) -> None:
         """Copy blocks, (from, to), for all layers."""
+        if copies:
+            self._request.wait()  # one that was abandoned may still write where pages are free again
         for source, target in copies:
             for memory in self._memory:
                 memory[:, target] = memory[:, source]

@@ -167,12 +167,19 @@ class PageCache:
             return
         need = sum(self._need(sequence, first) for sequence, first in wanted)
         kept = set[int]().union(*(self._held(sequence, first) for sequence, first in wanted))
-        if need + len(kept) > self.pages:
-            need, kept = self.pages, set()
+        if need + len(kept) > self.pages:  # one alone, of which it can be told exactly
+            need, kept = self._alone(*wanted[0])
         others = [page for page in self._by_age() if page.number not in kept]
         others.reverse()
         while others and len(self.free) < need:
             self._evict(others.pop())  # nothing here may hold on to it, or it would not be free
+
+    def _alone(self, sequence: Sequence, first: int) -> tuple[int, set[int]]:
+        """How many free pages one sequence needs, and which must stay; if they are too many, all and none."""
+        known, page, copy = self._begin(sequence, first)
+        need = self._pages_of(sequence) - self._pages_of(known) + copy
+        kept = set[int](page.table.tolist()) if page is not None else set[int]()
+        return (need, kept) if need + len(kept) <= self.pages else (self.pages, set())
 
     def _evict(self, page: Page) -> None:
         for writer in page.writers:
