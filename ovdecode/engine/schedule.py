@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ovdecode.engine.result import without_frames
 from ovdecode.errors import CacheError
 from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import ModelRunner, Pending
@@ -99,21 +100,20 @@ class Batch:
         self.wanted = dict(list(self.wanted.items())[:room])
         self.readers = [(job, request) for job, request in self.readers if _key(request) in self.wanted]
 
-    def submit(self) -> Pending | Exception:
-        """Start the inference."""
+    def submit(self) -> Pending | None:
+        """Start the inference; None if that fails. Whose fault it is, and so the error, is found out in `answers`."""
         if not self.wanted:
             return list
         try:
             return self.runner.submit(list(self.wanted.values()))
-        except Exception as error:  # told apart by sequence in `answers`
-            return error
+        except Exception:
+            return None
 
-    def answers(self, pending: Pending | Exception) -> Iterator[tuple[Job, Forward, Answer | Exception]]:
+    def answers(self, pending: Pending | None) -> Iterator[tuple[Job, Forward, Answer | Exception]]:
         """Wait, and give everybody their part. If the inference fails, each request is tried on its own, so that an
         error reaches only those who asked for it."""
         found: dict[Key, Answer | Exception] | None = None
-        if not isinstance(pending, Exception):
-            # raising it here would tie it to this frame, and the sequences on its traceback to the collector
+        if pending is not None:
             with suppress(Exception):
                 found = dict(zip(self.wanted, pending(), strict=True))
         if found is None:
@@ -132,7 +132,7 @@ class Batch:
         try:
             return self.runner.forward([request])[0]
         except Exception as error:
-            return error
+            return without_frames(error)
 
 
 def schedule(jobs: list[Job], max_tokens: int) -> list[Batch]:
