@@ -65,8 +65,6 @@ def load(
         ovdecode.errors.ModelError: ...
     """
     from ovdecode.plugin import one_of
-    from ovdecode.runners.precision import self_test
-
     one_of("precision", precision, Precision)
     one_of("runner", runner, RunnerName)
     one_of("tokenizer", tokenizer, Literal["huggingface", "openvino"])
@@ -77,7 +75,6 @@ def load(
         **(properties or {}),
     }
     made = _make_runner(folder, runner, device, precision, options, cache_bytes)
-    self_test(made)
     sibling = partial(
         load,
         device=device,
@@ -103,6 +100,7 @@ def _make_runner(
 ) -> ModelRunner:
     from ovdecode.runners.graph import check_language_model, model_form
     from ovdecode.runners.paging import PagingUnsupported
+    from ovdecode.runners.precision import self_test
 
     model = _read(folder)
     check_language_model(model)
@@ -119,18 +117,20 @@ def _make_runner(
             cache_bytes=cache_bytes,
             context_length=folder.context_length,
         )
+        self_test(made)
         return made
 
     try:
         return make(chosen)
-    except PagingUnsupported as error:
-        if runner != "auto":
+    except (PagingUnsupported, PrecisionError) as error:
+        if runner != "auto" or chosen != "paged":
             raise
         if precision != "fast":
             raise PrecisionError(
-                f"`precision` must be 'fast' for `{folder.name}`, which can't be paged ({error}), got {precision!r}"
+                f"`precision` must be 'fast' for `{folder.name}` on {device}, which can't run paged otherwise "
+                f"({error}), got {precision!r}"
             ) from error
-        log.warning("`%s` can't be paged, so the stateful runner is used: %s", folder.name, error)
+        log.warning("`%s` can't run paged, so the stateful runner is used: %s", folder.name, error)
         return make("stateful")
 
 

@@ -59,7 +59,7 @@ class StoppingCriterion(Plugin):
         return self.bounded
 
     def bound(self, prompt: Sequence) -> int | None:
-        """The most tokens that can come after `prompt` before this criterion is met; None if there is no such number."""
+        """The most tokens that can follow `prompt` before this criterion is met; None if there is no such number."""
         return None
 
     @property

@@ -223,13 +223,17 @@ class Job:
 
     def _count(self) -> None:
         self._forwards += len({id(self.model_of(request)) for request in self.wanted})
-        for request in dict.fromkeys(self.wanted):
-            seen = self._seen.setdefault(self.model_of(request), WeakSet())
-            new, node = 0, request.sequence
+        rows: dict[tuple[Model, Sequence], int] = {}
+        for request in self.wanted:  # one that is made twice is answered by one row
+            asked = self.model_of(request), request.sequence
+            rows[asked] = max(rows.get(asked, 0), request.rows)
+        for (model, sequence), count in rows.items():
+            seen = self._seen.setdefault(model, WeakSet())
+            new, node = 0, sequence
             while node.parent is not None and node not in seen:
                 seen.add(node)
                 new, node = new + 1, node.parent
-            self._tokens += max(new, request.rows)
+            self._tokens += max(new, count)
 
     def _generation(self) -> Generation:
         now = perf_counter() - self._began
