@@ -61,9 +61,7 @@ def engine_loop(model: od.Model, prompts: list[list[int]], strategy: str) -> flo
         for number, prompt in enumerate(prompts)
     ]
     results = list(od.run(tasks, max_tokens=len(prompts) * PROMPT))
-    return max(result.cost.seconds for result in results) - max(
-        result.cost.time_to_first_token for result in results
-    )
+    return max(result.cost.seconds for result in results) - max(result.cost.time_to_first_token for result in results)
 
 
 def main() -> None:

@@ -65,6 +65,7 @@ def load(
         ovdecode.errors.ModelError: ...
     """
     from ovdecode.plugin import one_of
+
     one_of("precision", precision, Precision)
     one_of("runner", runner, RunnerName)
     one_of("tokenizer", tokenizer, Literal["huggingface", "openvino"])

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, get_args
 
 from ovdecode.errors import ConfigurationError
 
-
 _PLAIN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "int": (lambda value: isinstance(value, Integral) and not isinstance(value, bool), "a whole number"),
     "float": (lambda value: isinstance(value, Real) and not isinstance(value, bool) and value == value, "a number"),

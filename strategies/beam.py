@@ -99,9 +99,7 @@ class BeamSearch(Strategy):
             raise LogitsError("the processors of `beam` leave no token possible in any of its beams")
         return Outcome(tuple(finished[: self.num_return_sequences]))
 
-    def _extensions(
-        self, beams: list[Hypothesis], rows: list[Logits], width: int
-    ) -> Iterator[tuple[Sequence, float]]:
+    def _extensions(self, beams: list[Hypothesis], rows: list[Logits], width: int) -> Iterator[tuple[Sequence, float]]:
         """The `width` best sequences that are one token longer, best first, with their summed
         log-probabilities.
 
@@ -127,9 +125,7 @@ class BeamSearch(Strategy):
     def _final(self, score: float, length: float) -> float:
         return float(score / length**self.length_penalty)
 
-    def _may_improve(
-        self, best: Hypothesis, finished: list[Hypothesis], prompt: Sequence, bound: int | None
-    ) -> bool:
+    def _may_improve(self, best: Hypothesis, finished: list[Hypothesis], prompt: Sequence, bound: int | None) -> bool:
         """Whether the best running beam may still enter the finished ones."""
         if len(finished) < self.num_beams:
             return True

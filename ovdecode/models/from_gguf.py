@@ -74,8 +74,7 @@ def convert_gguf(source: Path, target: Path, weights: Weights = "int8", *, diges
             return target
         if target.exists() and any(target.iterdir()) and not (target / MARKER).is_file():
             raise ConfigurationError(
-                f"`{target}` must be empty or an earlier conversion, but it holds other files. Name another "
-                "folder."
+                f"`{target}` must be empty or an earlier conversion, but it holds other files. Name another folder."
             )
         with scratch_beside(target) as scratch:
             folder = scratch / "model"
@@ -137,9 +136,7 @@ def _convert(source: Path, folder: Path, weights: Weights) -> None:
     for theirs in folder.glob("openvino_*tokenizer.*"):
         theirs.unlink()
     write_configs(metadata, reader, folder)
-    write_hugging_face_files(
-        metadata, folder, metadata.get(f"{metadata['general.architecture']}.context_length")
-    )
+    write_hugging_face_files(metadata, folder, metadata.get(f"{metadata['general.architecture']}.context_length"))
     write_openvino_tokenizers(folder)
 
 
@@ -149,8 +146,7 @@ def _check_faithful(source: Path, metadata: dict[str, Any], reader: GGUFReader) 
     instead = f"Export the original model instead: {export_command()}"
     if architecture not in ("llama", "qwen2", "qwen3"):
         raise ModelError(
-            f"`{source.name}` must be of the architecture llama, qwen2 or qwen3, but it is `{architecture}`. "
-            f"{instead}"
+            f"`{source.name}` must be of the architecture llama, qwen2 or qwen3, but it is `{architecture}`. {instead}"
         )
     unknown = [tensor.name for tensor in reader.tensors if not _KNOWN_TENSORS.fullmatch(tensor.name)]
     if unknown:
@@ -219,9 +215,7 @@ def _plain_values(tensor: ReaderTensor, weights: Weights) -> np.ndarray[Any, Any
 
     values = dequantize(tensor.data, tensor.tensor_type)
     plain, dtype = _plain_type(tensor, weights)
-    if not np.isfinite(values).all() or (
-        dtype == np.float16 and np.abs(values).max() > np.finfo(np.float16).max
-    ):
+    if not np.isfinite(values).all() or (dtype == np.float16 and np.abs(values).max() > np.finfo(np.float16).max):
         raise ModelError(
             f"`{tensor.name}` must hold finite numbers that fit {weights}, but it does not. The file is "
             "damaged, or the model needs a wider type."

@@ -87,9 +87,7 @@ class HuggingFaceTokenizer(FolderTokenizer):
                 "use_fast=True).save_pretrained(folder)"
             ) from error
         description = json.loads(backend.to_str())
-        spell = (
-            sentencepiece_bytes if "ByteLevel" not in json.dumps(description["decoder"]) else byte_level_bytes
-        )
+        spell = sentencepiece_bytes if "ByteLevel" not in json.dumps(description["decoder"]) else byte_level_bytes
         spellings = [b""] * backend.get_vocab_size(with_added_tokens=True)
         for entry, token in backend.get_vocab(with_added_tokens=False).items():
             spellings[token] = spell(entry)

@@ -143,9 +143,7 @@ def _read(path: Path) -> Any:
     try:
         return openvino.Core().read_model(path)
     except RuntimeError as error:
-        raise ModelError(
-            f"`{path}` must be an OpenVINO tokenizer model, but it cannot be read: {error}"
-        ) from error
+        raise ModelError(f"`{path}` must be an OpenVINO tokenizer model, but it cannot be read: {error}") from error
 
 
 def _compile(graph: Any) -> Any:

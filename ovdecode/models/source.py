@@ -48,9 +48,7 @@ def locate(
     if source == DEFAULT_MODEL:
         return _default_model(weights, progress)
     if not str(source):
-        raise ModelError(
-            f"`source` must name a model, but it is empty. The default model is `{DEFAULT_MODEL}`."
-        )
+        raise ModelError(f"`source` must name a model, but it is empty. The default model is `{DEFAULT_MODEL}`.")
     path = Path(source).expanduser()
     if path.is_dir():
         return read_folder(path)

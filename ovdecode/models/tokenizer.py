@@ -83,9 +83,7 @@ class FolderTokenizer(Tokenizer):
         count = max(self.vocab_size, self.folder.vocab_size or 0)
         if 0 <= token < count:
             return b""
-        raise TokenError(
-            f"`token` must be an id from 0 to {count - 1}, but it is {token}. Is it another model's?"
-        )
+        raise TokenError(f"`token` must be an id from 0 to {count - 1}, but it is {token}. Is it another model's?")
 
     @property
     @abstractmethod

@@ -148,16 +148,12 @@ def find_head(model: ov.Model) -> Head:
     logits = port.get_node().input_value(0)
     source = logits
     while source.get_node().get_type_name() in _AFTER_HEAD:
-        flowing = [
-            value for value in source.get_node().input_values() if value.get_node().get_name() in inside
-        ]
+        flowing = [value for value in source.get_node().input_values() if value.get_node().get_name() in inside]
         if len(flowing) != 1:
             break
         source = flowing[0]
     product = source.get_node()
-    flowing_inputs = [
-        i for i, value in enumerate(product.input_values()) if value.get_node().get_name() in inside
-    ]
+    flowing_inputs = [i for i, value in enumerate(product.input_values()) if value.get_node().get_name() in inside]
     if product.get_type_name() != "MatMul" or len(flowing_inputs) != 1:
         raise ModelError(
             "`model` must end in an LM head, a MatMul of hidden states with constant weights, but "
@@ -217,9 +213,7 @@ def _cache_behind(source: ov.Output) -> ov.Node | None:
             continue
         seen.add(node.get_name())
         kind = node.get_type_name()
-        if kind == "ReadValue" or (
-            kind == "Parameter" and node.get_output_partial_shape(0).rank.get_length() >= 3
-        ):
+        if kind == "ReadValue" or (kind == "Parameter" and node.get_output_partial_shape(0).rank.get_length() >= 3):
             return node
         if kind in _AFTER_CACHE:
             # Gather and Slice take indices too: only their data can be the cache.

@@ -32,9 +32,7 @@ def to_explicit(model: ov.Model) -> ov.Model:
     if form == "explicit":
         return copy
     if form != "stateful":
-        raise ModelError(
-            f"`model` must be stateful to be made explicit, but it is {form}; {describe_ports(model)}"
-        )
+        raise ModelError(f"`model` must be stateful to be made explicit, but it is {form}; {describe_ports(model)}")
 
     assigns = {sink.get_variable_id(): sink for sink in copy.get_sinks() if sink.get_type_name() == "Assign"}
     pasts, presents = [], []
@@ -51,9 +49,7 @@ def to_explicit(model: ov.Model) -> ov.Model:
             pasts.append(past)
             presents.append(op.result(present))
     if assigns:
-        raise ModelError(
-            f"`model` must keep nothing but a key/value cache, but it also keeps {sorted(assigns)}"
-        )
+        raise ModelError(f"`model` must keep nothing but a key/value cache, but it also keeps {sorted(assigns)}")
     _repair_head_repeats(copy)
     copy.add_parameters(pasts)
     copy.add_results(presents)

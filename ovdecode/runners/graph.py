@@ -43,9 +43,7 @@ def model_form(model: ov.Model) -> Form:
         return "paged"
     kinds = {end.get_type_name() for pair in pairs for end in (pair.key, pair.value)}
     if len(kinds) != 1:
-        raise ModelError(
-            f"`model` must keep all of its cache in one way, but it mixes variables and inputs: {kinds}"
-        )
+        raise ModelError(f"`model` must keep all of its cache in one way, but it mixes variables and inputs: {kinds}")
     return "stateful" if kinds == {"ReadValue"} else "explicit"
 
 
@@ -173,9 +171,7 @@ def head_model(model: ov.Model) -> ov.Model:
     try:
         return ov.Model([op.result(output) for output in outputs.values()], [hidden], "head")
     except RuntimeError as error:
-        raise ModelError(
-            f"`model` must have an LM head that reads the residual alone, but: {error}"
-        ) from error
+        raise ModelError(f"`model` must have an LM head that reads the residual alone, but: {error}") from error
 
 
 def _take_rows(source: ov.Output, hidden: int, wanted: ov.Node) -> ov.Output:

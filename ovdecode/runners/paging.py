@@ -76,9 +76,7 @@ def to_paged(model: ov.Model, *, tree_mask: bool = False) -> ov.Model:
     """
     form = model_form(model)
     if form != "stateful":
-        raise PagingUnsupported(
-            f"`model` must be stateful to be paged, but it is {form}; {describe_ports(model)}"
-        )
+        raise PagingUnsupported(f"`model` must be stateful to be paged, but it is {form}; {describe_ports(model)}")
     try:
         from openvino._offline_transformations import paged_attention_transformation
     except ImportError as error:
@@ -120,9 +118,7 @@ def cache_layouts(compiled: ov.CompiledModel) -> tuple[CacheLayout, CacheLayout]
         types = {ports[name].element_type.get_type_name() for name in names}
         block = list(ports[names[0]].partial_shape)[1:] if names else []
         if len(shapes) != 1 or len(types) != 1 or any(size.is_dynamic for size in block):
-            raise PagingUnsupported(
-                f"all {kind} caches must have one static block shape and type: {shapes}, {types}"
-            )
+            raise PagingUnsupported(f"all {kind} caches must have one static block shape and type: {shapes}, {types}")
         sizes = tuple(size.get_length() for size in block)
         return CacheLayout(kind, tuple(names), sizes, ports[names[0]].element_type)
 

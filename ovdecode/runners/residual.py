@@ -51,18 +51,14 @@ def residual_stream(model: ov.Model) -> list[ov.Output]:
         raise _no_stream("two attentions share a layer, or none stands between two residual sums")
     if any(place not in sums for place in stream[1:]):
         wrong = next(on_path[place] for place in stream[1:] if place not in sums)
-        raise _no_stream(
-            f"a layer begins at {wrong.get_type_name()} `{wrong.get_friendly_name()}`, which is no sum"
-        )
+        raise _no_stream(f"a layer begins at {wrong.get_type_name()} `{wrong.get_friendly_name()}`, which is no sum")
     per_layer = {sum(low < place <= high for place in sums) for low, high in pairwise(stream)}
     if len(per_layer) != 1:
         raise _no_stream(f"layers hold different numbers of residual sums, {sorted(per_layer)}")
     found = [on_path[place].output(0) for place in stream]
     widths = {str(list(value.partial_shape)[-1]) for value in found}
     if widths != {str(head.hidden)}:
-        raise _no_stream(
-            f"its width must be {head.hidden} throughout, as the LM head's, but is {sorted(widths)}"
-        )
+        raise _no_stream(f"its width must be {head.hidden} throughout, as the LM head's, but is {sorted(widths)}")
     return found
 
 

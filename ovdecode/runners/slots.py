@@ -133,8 +133,7 @@ class Slots:
             )
         sources = [self._source(sequence) for sequence in sequences]
         begins = [
-            min(known, sequence.length - count)
-            for (_, known), (sequence, count) in zip(sources, wanted, strict=True)
+            min(known, sequence.length - count) for (_, known), (sequence, count) in zip(sources, wanted, strict=True)
         ]
         time = max(one.length - begin for one, begin in zip(sequences, begins, strict=True))
         kept = self._worth_keeping(sequences, sources, time)
@@ -167,9 +166,7 @@ class Slots:
             node = node.parent
         return -1, 0
 
-    def _worth_keeping(
-        self, sequences: list[Sequence], sources: list[tuple[int, int]], time: int
-    ) -> list[int]:
+    def _worth_keeping(self, sequences: list[Sequence], sources: list[tuple[int, int]], time: int) -> list[int]:
         """The rows nobody asked about that are worth `time` dummy tokens, the last ones asked about first."""
         kept: list[int] = []
         gone_on = {index for index, known in sources if known and known == self._rows[index].alive()}

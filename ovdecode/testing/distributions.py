@@ -85,9 +85,7 @@ def _enumerate(task: Task, max_paths: int | None) -> tuple[dict[tuple[int, ...],
         if choices.continuous:
             return None, True
         if isinstance(generation.error, StrategyError):
-            raise broken(
-                LAW, task.method, str(generation.error), "choices that follow from those before"
-            ) from None
+            raise broken(LAW, task.method, str(generation.error), "choices that follow from those before") from None
         check_success(LAW, generation)
         found[generation.tokens] = found.get(generation.tokens, 0.0) + choices.probability
         paths += 1

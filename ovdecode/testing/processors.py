@@ -40,9 +40,7 @@ __all__ = [
 Given = list[tuple[Candidates, Sequence]]
 
 
-def check_processor(
-    processor: LogitsProcessor, *, invalid: Mapping[str, Iterable[Any]] | None = None
-) -> None:
+def check_processor(processor: LogitsProcessor, *, invalid: Mapping[str, Iterable[Any]] | None = None) -> None:
     """Hold a processor to all laws that apply to one.
 
     It is tried on a vocabulary of `cases.VOCAB_SIZE` tokens, of which `cases.EOS` ends a text.
@@ -82,9 +80,7 @@ def law_processor_purity(processor: LogitsProcessor) -> None:
                 _check_untouched(law, processor, candidates, sequence, writeable)
     del sequence
     if alive(vocabulary) > before:
-        raise broken(
-            law, processor, f"{alive(vocabulary) - before} sequences still held", "none after the call"
-        )
+        raise broken(law, processor, f"{alive(vocabulary) - before} sequences still held", "none after the call")
 
 
 def _check_untouched(
@@ -213,8 +209,7 @@ def law_processor_chain(processor: LogitsProcessor) -> None:
     """
     law = "Chain"
     before, after = (
-        cast(LogitsProcessor, parse(spec, "processor"))
-        for spec in ("temperature:temperature=0.5", "top_k:k=4")
+        cast(LogitsProcessor, parse(spec, "processor")) for spec in ("temperature:temperature=0.5", "top_k:k=4")
     )
     left, right = (before | processor) | after, before | (processor | after)
     if left != right or left.stages != (before, *processor.stages, after):

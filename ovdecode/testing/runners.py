@@ -49,9 +49,7 @@ def check_runner(
     gc.collect()
     before = runner.cache_in_use, runner.cache_bytes
     vocabulary = Vocabulary(min(runner.vocab_size, 1000))
-    check = _Check(
-        runner, reference or runner, vocabulary, seed, min(longest, runner.context_length or longest)
-    )
+    check = _Check(runner, reference or runner, vocabulary, seed, min(longest, runner.context_length or longest))
     for place in range(rounds):
         check.round(place)
     check.held_answers()
@@ -93,20 +91,14 @@ class _Check:
             rest = requests[len(answers) :]
             room = self.runner.room(rest)
             if not 1 <= room <= len(rest):
-                raise self._broken(
-                    f"`room` must be from 1 to {len(rest)} for these, got {room}", number, rest[0]
-                )
+                raise self._broken(f"`room` must be from 1 to {len(rest)} for these, got {room}", number, rest[0])
             for request in rest[:room]:
                 missing = self.runner.missing(request)
                 if not 0 <= missing <= request.sequence.length:
-                    raise self._broken(
-                        f"`missing` must be from 0 to its length, got {missing}", number, request
-                    )
+                    raise self._broken(f"`missing` must be from 0 to its length, got {missing}", number, request)
             found = self.runner.forward(rest[:room])
             if len(found) != room:
-                raise self._broken(
-                    f"{room} requests must get as many answers, got {len(found)}", number, rest[0]
-                )
+                raise self._broken(f"{room} requests must get as many answers, got {len(found)}", number, rest[0])
             answers += found
         for request, answer, tokens in zip(requests, answers, known, strict=True):
             if request.sequence.tokens.tolist() != tokens:
@@ -148,9 +140,7 @@ class _Check:
             self.live.append(self._prompt())
 
     def _request(self, sequence: Sequence) -> Forward:
-        last = (
-            None if self.random.random() < 0.5 else int(self.random.integers(0, min(6, sequence.length) + 1))
-        )
+        last = None if self.random.random() < 0.5 else int(self.random.integers(0, min(6, sequence.length) + 1))
         rich = self.random.random() < 0.25
         hidden = self.hidden and rich
         return Forward(sequence, last, None, hidden, (0,) if self.layers and rich else ())
@@ -194,9 +184,7 @@ def _has(runner: ModelRunner, request: Forward) -> bool:
     return True
 
 
-def _arrays(
-    answer: Answer, expected: Answer, request: Forward
-) -> list[tuple[str, NDArray[Any], NDArray[Any], float]]:
+def _arrays(answer: Answer, expected: Answer, request: Forward) -> list[tuple[str, NDArray[Any], NDArray[Any], float]]:
     """Name, what was got, what it must be, and by what the tolerance, which is for logits, is multiplied."""
     arrays: list[tuple[str, NDArray[Any], NDArray[Any], float]] = [
         ("logits", answer.logits, expected.logits, 1.0),
@@ -205,14 +193,10 @@ def _arrays(
     if request.hidden:
         assert expected.hidden is not None
         got = answer.hidden if answer.hidden is not None else np.empty(0, np.float32)
-        arrays.append(
-            ("hidden", got, expected.hidden, max(1.0, float(np.abs(expected.hidden).max(initial=0))))
-        )
+        arrays.append(("hidden", got, expected.hidden, max(1.0, float(np.abs(expected.hidden).max(initial=0)))))
     for layer in request.layers:
         assert expected.layers is not None
         want = expected.layers[layer]
         got = (answer.layers or {}).get(layer, np.empty(0, np.float32))
-        arrays.append(
-            (f"logits of layer {layer}", got, want, max(1.0, float(np.abs(want).max(initial=0)) / 10))
-        )
+        arrays.append((f"logits of layer {layer}", got, want, max(1.0, float(np.abs(want).max(initial=0)) / 10)))
     return arrays

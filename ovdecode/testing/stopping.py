@@ -46,9 +46,7 @@ PATTERNS: tuple[tuple[int, ...], ...] = (
 )
 
 
-def check_stopping(
-    criterion: StoppingCriterion, *, invalid: Mapping[str, Iterable[Any]] | None = None
-) -> None:
+def check_stopping(criterion: StoppingCriterion, *, invalid: Mapping[str, Iterable[Any]] | None = None) -> None:
     """Hold a criterion to all laws: configuration, purity, isolation, reason, bound, text, combination.
 
     It is tried on a vocabulary of the letters a to f, of which the last ends a text.
@@ -82,9 +80,7 @@ def law_stopping_reason(criterion: StoppingCriterion) -> None:
     for sequence in _sequences():
         reason = criterion.begin(sequence.prompt)(sequence)
         if reason is not None and not (isinstance(reason, StopReason) and reason.name and bool(reason)):
-            raise broken(
-                "Reason", criterion, f"{reason!r} for {sequence!r}", "None, or a StopReason with a name"
-            )
+            raise broken("Reason", criterion, f"{reason!r} for {sequence!r}", "None, or a StopReason with a name")
 
 
 def law_stopping_purity(criterion: StoppingCriterion) -> None:
@@ -100,9 +96,7 @@ def law_stopping_purity(criterion: StoppingCriterion) -> None:
         with global_randomness(law, criterion):
             first, again = begun(sequence), begun(sequence)
         if first != again:
-            raise broken(
-                law, criterion, f"{again} for {sequence!r} when asked again", f"{first}, as at first"
-            )
+            raise broken(law, criterion, f"{again} for {sequence!r} when asked again", f"{first}, as at first")
     del sequence, begun
     if alive(vocabulary):
         raise broken(law, criterion, f"{alive(vocabulary)} sequences still held", "none after the call")
@@ -139,9 +133,7 @@ def law_stopping_bound(criterion: StoppingCriterion) -> None:
         bound = criterion.bound(prompt)
         if not criterion.ends:
             if bound is not None:
-                raise broken(
-                    law, criterion, f"the bound {bound} without a claim to end", "`bounded` or no bound"
-                )
+                raise broken(law, criterion, f"the bound {bound} without a claim to end", "`bounded` or no bound")
             continue
         for pattern in PATTERNS:
             met = [reason is not None for _, reason in _grown(criterion, prompt, pattern, MOST_TOKENS)]
@@ -153,9 +145,7 @@ def law_stopping_bound(criterion: StoppingCriterion) -> None:
                 raise broken(law, criterion, seen, f"at most its bound of {bound}")
             if not all(met[-16:]):
                 seen = f"no stop any more after {len(met) - 1} tokens, though it had come"
-                raise broken(
-                    law, criterion, seen, "a stop that stays, as it claims to end (`&` counts on it)"
-                )
+                raise broken(law, criterion, seen, "a stop that stays, as it claims to end (`&` counts on it)")
 
 
 def law_stopping_text(criterion: StoppingCriterion) -> None:
@@ -206,9 +196,7 @@ def law_stopping_combination(criterion: StoppingCriterion) -> None:
         ):
             reason = combined.begin(prompt)(sequence)
             if (reason is not None) != holds:
-                raise broken(
-                    law, criterion, f"{reason} from {text} for {sequence!r}", "a reason" if holds else "None"
-                )
+                raise broken(law, criterion, f"{reason} from {text} for {sequence!r}", "a reason" if holds else "None")
         if (criterion | never).begin(prompt)(sequence) != alone:
             raise broken(law, criterion, f"another reason from c | never for {sequence!r}", f"{alone}")
     if (criterion | never).ends != criterion.ends or (criterion | never).withheld < criterion.withheld:

@@ -88,9 +88,7 @@ def check_strategy(
     law_distribution(strategy, expected, model, prompts[0])
 
 
-def law_determinism(
-    strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None
-) -> None:
+def law_determinism(strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None) -> None:
     """The same seed gives the same result, whatever ran before; global random states are left alone.
 
     Raises:
@@ -98,9 +96,7 @@ def law_determinism(
     """
     law = "Determinism"
     model, prompts = model or table_model(), prompts or PROMPTS
-    tasks = [
-        Task(model, prompt, strategy, MAX_NEW_TOKENS, seed=seed) for prompt in prompts for seed in range(3)
-    ]
+    tasks = [Task(model, prompt, strategy, MAX_NEW_TOKENS, seed=seed) for prompt in prompts for seed in range(3)]
 
     def run(task: Task, method: Strategy) -> dict[str, str]:
         with global_randomness(law, strategy):
@@ -155,9 +151,7 @@ def law_isolation(
                 raise broken(law, strategy, seen, f"{found[1]} as alone")
 
 
-def law_stopping(
-    strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None
-) -> None:
+def law_stopping(strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None) -> None:
     """Every result ends at its first stop, and says why; what is streamed is the text of the result.
 
     Tried with end-of-text tokens, bounds, strings, token sequences, a function of the sequence, and a prompt

@@ -52,9 +52,7 @@ class LogitBias(LogitsProcessor):
         except (TypeError, ValueError):
             pairs = []
         tokens = {token for token, _ in pairs}
-        sound = (
-            len(tokens) == len(pairs) > 0 and min(tokens) >= 0 and all(value < math.inf for _, value in pairs)
-        )
+        sound = len(tokens) == len(pairs) > 0 and min(tokens) >= 0 and all(value < math.inf for _, value in pairs)
         require(self, "bias", sound, "token ids, each once, with numbers below +inf, such as {5: -2.0}")
         object.__setattr__(self, "bias", tuple(pairs))
 

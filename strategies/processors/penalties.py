@@ -164,9 +164,7 @@ class NoRepeatNgram(LogitsProcessor):
     size: int
 
     def __post_init__(self) -> None:
-        require(
-            self, "size", isinstance(self.size, Integral) and self.size >= 1, "a whole number of at least 1"
-        )
+        require(self, "size", isinstance(self.size, Integral) and self.size >= 1, "a whole number of at least 1")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that complete no n-gram seen before."""

@@ -131,9 +131,7 @@ class MaxTime(StoppingCriterion):
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """Not to be called: only what `begin` returns knows when the time began."""
-        raise ConfigurationError(
-            f"`{self}` must be begun before it is asked; use what `begin(prompt)` returns"
-        )
+        raise ConfigurationError(f"`{self}` must be begun before it is asked; use what `begin(prompt)` returns")
 
 
 @dataclass(frozen=True)
@@ -144,6 +142,4 @@ class _Deadline(StoppingCriterion):
     moment: float
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
-        return (
-            StopReason(self.name, f"{self.limit.seconds:g} s") if self.limit.clock() >= self.moment else None
-        )
+        return StopReason(self.name, f"{self.limit.seconds:g} s") if self.limit.clock() >= self.moment else None

@@ -64,11 +64,7 @@ class StopString(StoppingCriterion):
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason that says which string, and where the text ends."""
         text = generated_text(sequence)
-        found = [
-            (start + len(string), start, string)
-            for string in self._strings
-            if (start := text.find(string)) >= 0
-        ]
+        found = [(start + len(string), start, string) for string in self._strings if (start := text.find(string)) >= 0]
         if not found:
             return None
         end, start, string = min(found)

@@ -139,9 +139,7 @@ def test_prompt_files(run, tmp_path: Path):
         file = tmp_path / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         out = tmp_path / "out.json"
-        result = run(
-            "compare", "-s", "greedy", "--max-new-tokens", 1, "--prompts", file, "--json", out, *arguments
-        )
+        result = run("compare", "-s", "greedy", "--max-new-tokens", 1, "--prompts", file, "--json", out, *arguments)
         assert result.exit_code == 0, result.stderr
         return json.loads(out.read_text())["prompts"]
 

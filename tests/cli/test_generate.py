@@ -127,9 +127,7 @@ def test_control_characters_do_not_reach_a_terminal(tmp_path: Path):
     )
     command = [*SHELL, "generate", "a", "--plugin", str(plugin), "--max-new-tokens", "1"]
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        command, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-    ) as child:
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as child:
         os.close(theirs)
         shown = b""
         while True:

@@ -51,9 +51,7 @@ def test_the_text_part_of_a_larger_configuration_counts(tmp_path: Path) -> None:
 
 def test_the_tokenizer_tells_the_eos_id_if_nothing_else_does(tmp_path: Path) -> None:
     make_folder(tmp_path)
-    (tmp_path / "openvino_tokenizer.xml").write_text(
-        '<net><rt_info><eos_token_id value="11" /></rt_info></net>'
-    )
+    (tmp_path / "openvino_tokenizer.xml").write_text('<net><rt_info><eos_token_id value="11" /></rt_info></net>')
     assert read_folder(tmp_path).eos_token_ids == (11,)
 
 
@@ -89,9 +87,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 )
 def test_a_folder_of_another_kind(tmp_path: Path, name: str, advice: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(
-        ModelError, match=rf"must hold `openvino_model.xml`, but it holds only {name}.*{advice}"
-    ):
+    with pytest.raises(ModelError, match=rf"must hold `openvino_model.xml`, but it holds only {name}.*{advice}"):
         read_folder(tmp_path)
 
 
@@ -106,9 +102,7 @@ def test_a_corrupt_graph(tmp_path: Path, content: str) -> None:
 def test_missing_weights(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "openvino_model.bin").unlink()
-    with pytest.raises(
-        ModelError, match=r"openvino_model.bin` must hold the model's weights, but it is missing"
-    ):
+    with pytest.raises(ModelError, match=r"openvino_model.bin` must hold the model's weights, but it is missing"):
         read_folder(tmp_path)
 
 

@@ -147,9 +147,7 @@ def test_unknown_weights_are_refused(tmp_path: Path) -> None:
         ({"vocabulary": "llama"}, "`tokenizer.ggml.model` must be `gpt2`"),
     ],
 )
-def test_what_would_be_converted_wrongly_is_refused(
-    tmp_path: Path, options: dict[str, object], message: str
-) -> None:
+def test_what_would_be_converted_wrongly_is_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
     source = write_tiny(tmp_path / "tiny.gguf", **options)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=message):
         convert_gguf(source, tmp_path / "out")

@@ -33,9 +33,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] 
             raise answer
         return answer
 
-    def snapshot_download(
-        repository: str, *, allow_patterns: list[str], local_files_only: bool = False
-    ) -> str:
+    def snapshot_download(repository: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
         assert "*.py" not in allow_patterns
         folder = tmp_path / "hub" / repository
         if local_files_only and not folder.is_dir():
@@ -142,9 +140,7 @@ def test_an_openvino_repository(hub: dict[str, list[str] | Exception]) -> None:
 
 def test_a_repository_of_another_kind_gets_the_exact_command(hub: dict[str, list[str] | Exception]) -> None:
     hub["org/model"] = ["model.safetensors", "config.json"]
-    with pytest.raises(
-        ModelError, match=r"optimum-cli export openvino --model org/model model .*ovdecode\[export\]"
-    ):
+    with pytest.raises(ModelError, match=r"optimum-cli export openvino --model org/model model .*ovdecode\[export\]"):
         locate("org/model")
 
 

@@ -88,9 +88,7 @@ def test_both_give_the_same_ids_and_the_text_back(
 
 @settings(deadline=None, max_examples=300)
 @given(text=st.text(st.sampled_from(CHARACTERS), max_size=40) | st.text(max_size=40))
-def test_both_give_the_same_ids_for_any_text(
-    ours: HuggingFaceTokenizer, theirs: OpenVINOTokenizer, text: str
-) -> None:
+def test_both_give_the_same_ids_for_any_text(ours: HuggingFaceTokenizer, theirs: OpenVINOTokenizer, text: str) -> None:
     assert ours.encode(text) == theirs.encode(text)
 
 
@@ -114,9 +112,7 @@ def two_step_tokenizer(folder: Path, made: dict[Path, object] = {}) -> HuggingFa
     if folder not in made:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         digits = pre_tokenizers.Digits(individual_digits=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         made[folder] = tokenizer
     return TwoSteps(folder)
 
@@ -136,9 +132,7 @@ def test_ids_that_the_model_was_trained_on(tokenizer: Tokenizer, text: str, toke
     assert tokenizer.encode(text) == tokens
 
 
-def test_every_token_has_the_same_bytes_in_both(
-    ours: HuggingFaceTokenizer, theirs: OpenVINOTokenizer
-) -> None:
+def test_every_token_has_the_same_bytes_in_both(ours: HuggingFaceTokenizer, theirs: OpenVINOTokenizer) -> None:
     assert ours.vocab_size == theirs.vocab_size == 49152
     assert ours.spellings == theirs.spellings
     assert ours.special_ids == theirs.special_ids == frozenset(range(17))
@@ -249,9 +243,7 @@ def test_a_base_model_has_no_chat_template(tmp_path: Path) -> None:
 
 
 def test_a_template_may_refuse(tmp_path: Path) -> None:
-    template = (
-        "{% if messages|length > 1 %}{{ raise_exception('one message only') }}{% endif %}{{ bos_token }}"
-    )
+    template = "{% if messages|length > 1 %}{{ raise_exception('one message only') }}{% endif %}{{ bos_token }}"
     for tokenizer in tiny(tmp_path, metadata={"tokenizer.chat_template": template}):
         assert tokenizer.apply_chat_template(MESSAGES[:1]) == [0]
         with pytest.raises(PromptError, match="one message only"):
@@ -286,9 +278,7 @@ def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
 def test_a_corrupt_tokenizer(tmp_path: Path) -> None:
     make_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
-    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     (tmp_path / "openvino_tokenizer.xml").write_text("<net>")
     with pytest.raises(ModelError, match="it cannot be read"):
         HuggingFaceTokenizer(tmp_path).encode("a")
@@ -313,15 +303,11 @@ def test_byte_fallback_vocabularies_spell_bytes(tmp_path: Path) -> None:
         )
     )
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>")  # type: ignore[no-untyped-call]
     make_folder(tmp_path)
     fast.save_pretrained(tmp_path)
-    for model, name in zip(
-        convert_tokenizer(fast, with_detokenizer=True), ("tokenizer", "detokenizer"), strict=True
-    ):
+    for model, name in zip(convert_tokenizer(fast, with_detokenizer=True), ("tokenizer", "detokenizer"), strict=True):
         openvino.save_model(model, tmp_path / f"openvino_{name}.xml")
     both: list[FolderTokenizer] = [HuggingFaceTokenizer(tmp_path), OpenVINOTokenizer(tmp_path)]
     for tokens in (both[0].encode("b aé"), both[1].encode("b aé")):

@@ -135,9 +135,7 @@ def reference_logits(path: Path, tokens: list[int]) -> Array:
     for layer in range(number("block_count")):
 
         def project(values: Array, part: str, block: str = f"blk.{layer}.") -> Array:
-            return np.asarray(
-                values @ weights[f"{block}{part}.weight"].T + weights.get(f"{block}{part}.bias", 0)
-            )
+            return np.asarray(values @ weights[f"{block}{part}.weight"].T + weights.get(f"{block}{part}.bias", 0))
 
         def scale(values: Array, part: str, block: str = f"blk.{layer}.") -> Array:
             weight = weights.get(f"{block}{part}.weight")

@@ -130,8 +130,7 @@ rows = st.one_of(
     arrays(np.float32, st.integers(1, 40), elements=fine),
     st.builds(
         lambda seed, size, scale, steps: (
-            np.round(np.random.default_rng(seed).standard_normal(size) * scale * steps).astype(np.float32)
-            / steps
+            np.round(np.random.default_rng(seed).standard_normal(size) * scale * steps).astype(np.float32) / steps
         ),
         st.integers(0, 1000),
         st.integers(500, 6000),

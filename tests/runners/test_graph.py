@@ -120,14 +120,10 @@ class Paged:
         used = [-(-total // self.block) for total in totals]
         feed = {
             "input_ids": np.concatenate(new).astype(np.int64),
-            "position_ids": np.concatenate(
-                positions or [np.arange(p, t) for p, t in zip(past, totals, strict=True)]
-            ),
+            "position_ids": np.concatenate(positions or [np.arange(p, t) for p, t in zip(past, totals, strict=True)]),
             "past_lens": np.array(past, np.int32),
             "subsequence_begins": np.cumsum([0, *map(len, new)], dtype=np.int32),
-            "block_indices": np.concatenate([4 * i + np.arange(n) for i, n in enumerate(used)]).astype(
-                np.int32
-            ),
+            "block_indices": np.concatenate([4 * i + np.arange(n) for i, n in enumerate(used)]).astype(np.int32),
             "block_indices_begins": np.cumsum([0, *used], dtype=np.int32),
             "max_context_len": np.array(max(totals), np.int32),
         }
@@ -243,18 +239,14 @@ def test_a_stream_that_is_no_plain_sum_is_refused(untouched: Any) -> None:
 # Outputs.
 
 
-def test_wanted_rows_have_the_plain_models_logits_in_any_order(
-    core: Any, untouched: Any, expected: Array
-) -> None:
+def test_wanted_rows_have_the_plain_models_logits_in_any_order(core: Any, untouched: Any, expected: Array) -> None:
     rows = np.array([20, 3, 3, 0])
     found = Stateful(core, changed(untouched, gather_before_head))(PROMPT[None], rows)["logits"]
     assert found.shape == (4, VOCAB)
     np.testing.assert_allclose(found, expected[rows], atol=1e-3)
 
 
-def test_rows_of_a_batch_are_counted_sequence_after_sequence(
-    core: Any, everything: Any, plain: Stateful
-) -> None:
+def test_rows_of_a_batch_are_counted_sequence_after_sequence(core: Any, everything: Any, plain: Stateful) -> None:
     batch = np.stack([PROMPT[:6], PROMPT[6:12]])
     every = plain(batch)["logits"]  # (batch, time, vocab)
     found = Stateful(core, everything)(batch, np.array([5, 11, 7]))["logits"]
@@ -303,9 +295,7 @@ def test_the_head_alone_reads_the_last_residual_out(
     assert model_form(model) == ("paged" if which == "paged" else "stateful")
 
 
-def test_in_the_devices_own_precision_all_choices_of_layers_have_the_same_bits(
-    core: Any, untouched: Any
-) -> None:
+def test_in_the_devices_own_precision_all_choices_of_layers_have_the_same_bits(core: Any, untouched: Any) -> None:
     """A hidden state as output makes a bf16 device keep the stream in f32: logits move, but only once.
 
     The head alone keeps up with it because its normed state is an output as well.

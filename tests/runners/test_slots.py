@@ -157,9 +157,7 @@ def test_check_runner_accepts_it(seed: int) -> None:
     check_runner(FakeRunner(capacity=150), seed=seed, rounds=30)
 
 
-@pytest.mark.parametrize(
-    "fault", ["keeps what was taken back", "positions are slots", "rows are not gathered"]
-)
+@pytest.mark.parametrize("fault", ["keeps what was taken back", "positions are slots", "rows are not gathered"])
 def test_check_runner_sees_a_wrong_plan(fault: str) -> None:
     class Broken(FakeRunner):
         def run(self, step: Step) -> list[int]:

@@ -70,9 +70,7 @@ def test_loop_equals_its_definition(tokens, max_period, repeats):
     assert bool(Loop(max_period, repeats)(PROMPT + tokens)) == expected
 
 
-@pytest.mark.parametrize(
-    "criterion", [Eos(), Eos([2, 7]), StopTokens([[198, 198], [5]]), Loop(), Loop(8, 3)], ids=str
-)
+@pytest.mark.parametrize("criterion", [Eos(), Eos([2, 7]), StopTokens([[198, 198], [5]]), Loop(), Loop(8, 3)], ids=str)
 def test_spec_strings_come_back(criterion):
     again = parse(str(criterion), "stopping")
     assert again == criterion

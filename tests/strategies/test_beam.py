@@ -140,23 +140,15 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, length_penalty: float) -> 
             found.append((float(total) / length**length_penalty, tokens))
     best = sorted(found, reverse=True)[:10]
     assert [each.tokens for each in generation.alternatives] == [tokens for _, tokens in best]
-    assert [each.score for each in generation.alternatives] == pytest.approx(
-        [score for score, _ in best], abs=1e-5
-    )
+    assert [each.score for each in generation.alternatives] == pytest.approx([score for score, _ in best], abs=1e-5)
 
 
 def test_n_best_is_sorted_and_scored_by_the_model() -> None:
     model = Model(TableRunner(noise(9, 8)))
-    alternatives = model.generate(
-        [0], BeamSearch(6, 0.0, num_return_sequences=6), max_new_tokens=5
-    ).alternatives
+    alternatives = model.generate([0], BeamSearch(6, 0.0, num_return_sequences=6), max_new_tokens=5).alternatives
     assert len({each.tokens for each in alternatives}) == 6
-    assert [each.score for each in alternatives] == sorted(
-        (each.score for each in alternatives), reverse=True
-    )
-    assert [each.score for each in alternatives] == pytest.approx(
-        [each.logprob for each in alternatives], abs=1e-5
-    )
+    assert [each.score for each in alternatives] == sorted((each.score for each in alternatives), reverse=True)
+    assert [each.score for each in alternatives] == pytest.approx([each.logprob for each in alternatives], abs=1e-5)
 
 
 # ---- transformers 5.23, written out over dense arrays of beams × vocab -------------------------------------
@@ -242,9 +234,7 @@ def test_any_stop_finishes_a_hypothesis() -> None:
 def test_nothing_is_produced_past_a_stop() -> None:
     model = Model(TableRunner(noise(5, 6)), eos_token_ids=[5])
     stop = StopTokens([[1], [2, 3]])
-    for each in model.generate(
-        [0], BeamSearch(4, num_return_sequences=4), stop=stop, max_new_tokens=9
-    ).alternatives:
+    for each in model.generate([0], BeamSearch(4, num_return_sequences=4), stop=stop, max_new_tokens=9).alternatives:
         sequence = model.vocabulary.prompt([0])
         for token in each.tokens[:-1]:
             sequence += token
@@ -268,9 +258,7 @@ def test_no_token_left_in_any_beam_is_an_error() -> None:
 
 def test_a_vocabulary_smaller_than_the_beam() -> None:
     model = Model(TableRunner({(): np.log([0.7, 0.3])}))
-    alternatives = model.generate(
-        [0], BeamSearch(8, 0.0, num_return_sequences=8), max_new_tokens=3
-    ).alternatives
+    alternatives = model.generate([0], BeamSearch(8, 0.0, num_return_sequences=8), max_new_tokens=3).alternatives
     assert len(alternatives) == 8
     assert alternatives[0].tokens == (0, 0, 0)
 
@@ -304,9 +292,7 @@ def test_a_search_streams_one_piece() -> None:
 def test_logits_handed_in_stay_as_they_are() -> None:
     row = np.arange(6, dtype=np.float32)
     row.flags.writeable = False
-    best = BeamSearch(2, processors=TopK(3))._best(
-        row, Model(TableRunner(noise(0, 6))).vocabulary.prompt([0]), 4
-    )
+    best = BeamSearch(2, processors=TopK(3))._best(row, Model(TableRunner(noise(0, 6))).vocabulary.prompt([0]), 4)
     assert best.ids.tolist() == [3, 4, 5]
 
 

@@ -33,9 +33,7 @@ def test_the_most_probable_comes_first_and_all_are_kept() -> None:
 
 def test_the_law_is_that_of_the_maximum() -> None:
     # The better token comes out unless both samples are the worse one.
-    assert distribution(BestOfN(n=2), COIN, [0], max_new_tokens=1) == pytest.approx(
-        {(0,): 15 / 16, (1,): 1 / 16}
-    )
+    assert distribution(BestOfN(n=2), COIN, [0], max_new_tokens=1) == pytest.approx({(0,): 15 / 16, (1,): 1 / 16})
 
 
 def test_ranked_before_any_processor() -> None:
@@ -48,9 +46,7 @@ def test_ranked_before_any_processor() -> None:
 
 def test_the_mean_does_not_favour_short_texts() -> None:
     # Token 2 ends it at once with 0.4 / 0.7; token 0 has 0.3 / 0.7 and goes on with 0.9 each time.
-    model = Model(
-        TableRunner({(1,): np.log([0.3, 1e-9, 0.4]), (0,): np.log([0.9, 0.05, 0.05])}), eos_token_ids=[2]
-    )
+    model = Model(TableRunner({(1,): np.log([0.3, 1e-9, 0.4]), (0,): np.log([0.9, 0.05, 0.05])}), eos_token_ids=[2])
     by_sum = model.generate([1], BestOfN(n=20), max_new_tokens=4)
     by_mean = model.generate([1], BestOfN(n=20, score="mean_logprob"), max_new_tokens=4)
     assert by_sum.tokens == (2,)
@@ -96,9 +92,7 @@ def test_alone_and_among_others() -> None:
     assert together["best_of_n"].alternatives == alone.alternatives
 
 
-@pytest.mark.parametrize(
-    "spec", ["best_of_n", "best_of_n:n=2,strategy=(sampling:top_k=3),score=mean_logprob"]
-)
+@pytest.mark.parametrize("spec", ["best_of_n", "best_of_n:n=2,strategy=(sampling:top_k=3),score=mean_logprob"])
 def test_spec_round_trip(spec: str) -> None:
     assert str(parse(spec)) == spec
 

@@ -108,9 +108,7 @@ def test_alone_and_among_others() -> None:
 
 
 def test_another_vocabulary_is_an_error() -> None:
-    with pytest.raises(
-        StrategyError, match=r"`contrastive_decoding` .* vocabulary of 4 tokens, but .* has 2"
-    ):
+    with pytest.raises(StrategyError, match=r"`contrastive_decoding` .* vocabulary of 4 tokens, but .* has 2"):
         EXPERT.generate([0], ContrastiveDecoding(model(0.5, 0.5)), max_new_tokens=1)
 
 

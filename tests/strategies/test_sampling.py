@@ -92,9 +92,7 @@ def test_the_law_is_softmax_of_the_chain_at_every_step(chain: LogitsProcessor) -
             sequence += token
         if probability:
             expected[tokens] = probability
-    assert distribution(Sampling(processors=chain), model, [1], max_new_tokens=3) == pytest.approx(
-        expected, abs=1e-6
-    )
+    assert distribution(Sampling(processors=chain), model, [1], max_new_tokens=3) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_seed_gives_the_same_tokens_alone_and_among_others() -> None:

@@ -100,14 +100,10 @@ def test_any_draft_gives_plain_sampling(proposer: Proposer, chain: LogitsProcess
     for length in (1, 3):
         plain = distribution(Sampling(processors=chain), TARGET, [0, 1, 0], max_new_tokens=length)
         strategy = Speculative(Sampling(processors=chain), proposer)
-        assert distribution(strategy, TARGET, [0, 1, 0], max_new_tokens=length) == pytest.approx(
-            plain, abs=1e-6
-        )
+        assert distribution(strategy, TARGET, [0, 1, 0], max_new_tokens=length) == pytest.approx(plain, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "proposer", [PROPOSERS[2], Unrelated(3), PromptLookup(4, 2)], ids=lambda each: repr(each)[:20]
-)
+@pytest.mark.parametrize("proposer", [PROPOSERS[2], Unrelated(3), PromptLookup(4, 2)], ids=lambda each: repr(each)[:20])
 def test_over_more_tokens_with_stops_inside(proposer: Proposer) -> None:
     stop = StopTokens([[2], [1, 1]])
     plain = distribution(Sampling(), TARGET, [0], max_new_tokens=4, stop=stop)
@@ -135,9 +131,7 @@ def test_own_processors_come_before_those_of_the_strategy() -> None:
     ("draft", "target", "accepted"),
     [([0.5, 0.5], [0.5, 0.5], 1.0), ([0.9, 0.1], [0.5, 0.5], 0.6), ([1.0, 0.0], [0.0, 1.0], 0.0)],
 )
-def test_acceptance_is_what_the_two_have_in_common(
-    draft: list[float], target: list[float], accepted: float
-) -> None:
+def test_acceptance_is_what_the_two_have_in_common(draft: list[float], target: list[float], accepted: float) -> None:
     law, rate, choices = np.zeros(2), 0.0, Choices()
     while True:
         guess = np.array(draft)
@@ -156,17 +150,13 @@ def test_acceptance_is_what_the_two_have_in_common(
 @pytest.mark.parametrize("strategy", [Greedy(), Sampling(), Sampling(temperature=0.7, top_k=2)])
 def test_a_draft_by_the_model_itself_is_always_accepted(strategy: Any) -> None:
     for seed in range(5):
-        generation = TARGET.generate(
-            [0], Speculative(strategy, DraftModel(TARGET, 3)), max_new_tokens=12, seed=seed
-        )
+        generation = TARGET.generate([0], Speculative(strategy, DraftModel(TARGET, 3)), max_new_tokens=12, seed=seed)
         assert generation.info == {"rounds": 3, "drafted": 9, "accepted": 9, "acceptance": 1.0}
 
 
 def test_a_loop_is_looked_up() -> None:
     circle = Model(TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
-    generation = circle.generate(
-        [0, 1, 2, 0], Speculative(proposer=PromptLookup(num_tokens=3)), max_new_tokens=8
-    )
+    generation = circle.generate([0, 1, 2, 0], Speculative(proposer=PromptLookup(num_tokens=3)), max_new_tokens=8)
     assert generation.tokens == (1, 2, 0, 1, 2, 0, 1, 2)
     assert generation.info == {"rounds": 2, "drafted": 6, "accepted": 6, "acceptance": 1.0}
     assert generation.cost.forwards == 2
@@ -268,11 +258,7 @@ def test_lookup_agrees_with_the_definition() -> None:
         lookup = PromptLookup(4, int(rng.integers(2, 5)), int(rng.integers(1, 3)))
         expected: list[int] = []
         for ngram in range(lookup.max_ngram, lookup.min_ngram - 1, -1):
-            matches = [
-                end
-                for end in range(ngram, len(tokens))
-                if (tokens[end - ngram : end] == tokens[-ngram:]).all()
-            ]
+            matches = [end for end in range(ngram, len(tokens)) if (tokens[end - ngram : end] == tokens[-ngram:]).all()]
             if matches:
                 expected = tokens[matches[-1] : matches[-1] + 4].tolist()
                 break

@@ -32,9 +32,7 @@ MAKERS: dict[str, Callable[[Any], ModelRunner]] = {
     "paged, fast": PagedRunner,
     "paged, invariant": lambda model: PagedRunner(model, precision="invariant"),
     "paged, exact": lambda model: PagedRunner(model, precision="exact"),
-    "paged, exact, small cache": lambda model: PagedRunner(
-        model, precision="exact", cache_bytes=16 * 32 * 46_080
-    ),
+    "paged, exact, small cache": lambda model: PagedRunner(model, precision="exact", cache_bytes=16 * 32 * 46_080),
     "stateful": lambda model: StatefulRunner(model, properties=EXACT),
     "explicit": lambda model: ExplicitRunner(model, properties=EXACT),
 }

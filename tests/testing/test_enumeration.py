@@ -47,9 +47,7 @@ def test_a_stop_ends_a_path() -> None:
 
 def test_probabilities_sum_to_one() -> None:
     model = Model(TableRunner(lambda tokens: np.random.default_rng(tokens).standard_normal(5)))
-    assert math.fsum(distribution(Sampling(), model, [0], max_new_tokens=4).values()) == pytest.approx(
-        1, abs=1e-9
-    )
+    assert math.fsum(distribution(Sampling(), model, [0], max_new_tokens=4).values()) == pytest.approx(1, abs=1e-9)
 
 
 def test_flips_are_enumerated_with_their_probability() -> None:
@@ -74,9 +72,7 @@ def test_branches_choose_independently() -> None:
     assert play(lambda rng: int(rng.split(0).flip(0.5) != rng.split(1).flip(0.5))) == {(0,): 0.5, (1,): 0.5}
 
 
-@pytest.mark.parametrize(
-    "rule", [lambda rng: int(rng.uniform() < 0.5), lambda rng: int(rng.gumbel(2).argmax())]
-)
+@pytest.mark.parametrize("rule", [lambda rng: int(rng.uniform() < 0.5), lambda rng: int(rng.gumbel(2).argmax())])
 def test_continuous_noise_is_an_error(rule: Callable[[Random], int]) -> None:
     with pytest.raises(StrategyError, match=r"continuous noise .* can't be enumerated"):
         play(rule)
@@ -101,9 +97,7 @@ def test_an_error_of_the_strategy_is_raised() -> None:
 def test_choices_walk_depth_first() -> None:
     choices, paths = Choices(), []
     while True:
-        paths.append(
-            (choices.choose(np.ones(2)), choices.choose(np.array([1.0, 0.0, 3.0])), choices.probability)
-        )
+        paths.append((choices.choose(np.ones(2)), choices.choose(np.array([1.0, 0.0, 3.0])), choices.probability))
         if not choices.advance():
             break
     assert paths == [(0, 0, 0.125), (0, 2, 0.375), (1, 0, 0.125), (1, 2, 0.375)]

@@ -68,9 +68,7 @@ from ovdecode.testing import (
 )
 
 
-def breaks(
-    law: Callable[..., None], name: str, plugin: Plugin, *arguments: Any, match: str | None = None
-) -> None:
+def breaks(law: Callable[..., None], name: str, plugin: Plugin, *arguments: Any, match: str | None = None) -> None:
     """The law fails on the plugin, its message starts with its name and says what was seen and expected."""
     with pytest.raises(AssertionError, match=match) as caught:
         law(plugin, *arguments)
@@ -260,9 +258,7 @@ FAIR = {(0,): 0.75, (1,): 0.25}
 
 def test_distribution() -> None:
     law_distribution(Sampling(), FAIR, COIN, [0], 1)
-    breaks(
-        law_distribution, "Exact distribution", Uniform(), FAIR, COIN, [0], 1, match=r"0\.5; expected 0\.75"
-    )
+    breaks(law_distribution, "Exact distribution", Uniform(), FAIR, COIN, [0], 1, match=r"0\.5; expected 0\.75")
     breaks(law_distribution, "Exact distribution", Inflated(), match=r"the sum 1\.44")
     breaks(law_distribution, "Exact distribution", Peeking(), match="of 300 samples")
 
@@ -483,9 +479,7 @@ class Sound(Width):
     """
 
     def __post_init__(self) -> None:
-        require(
-            self, "width", isinstance(self.width, int) and self.width >= 1, "a whole number of at least 1"
-        )
+        require(self, "width", isinstance(self.width, int) and self.width >= 1, "a whole number of at least 1")
 
 
 @dataclass(frozen=True)
