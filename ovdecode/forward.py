@@ -31,7 +31,8 @@ class Forward:
         sequence: the tokens so far; at least one.
         last: logits after each of the last this-many tokens (verification of a draft of k tokens wants k + 1).
             0 only brings the sequence into the cache.
-        model: another model than the task's own, of the same vocabulary; or a source to load one from.
+        model: another model than the task's own, of the same vocabulary; or a source to load one from. A request that
+            names a model, even the task's own, asks for an opinion (a draft): it does not commit to its sequence.
         hidden: also the hidden state that enters the LM head, shape (last, hidden).
         layers: also the logits that the LM head reads out after these layers (0 is the embedding).
     """
@@ -54,6 +55,11 @@ class Forward:
     def rows(self) -> int:
         """How many positions are wanted."""
         return 1 if self.last is None else self.last
+
+    @property
+    def decided(self) -> Sequence:
+        """The sequence up to the first position that is asked about."""
+        return self.sequence if self.rows < 2 else self.sequence[: self.sequence.length - self.rows + 1]
 
     @property
     def plain(self) -> bool:

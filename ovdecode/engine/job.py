@@ -72,6 +72,8 @@ class Job:
     @property
     def open(self) -> list[Forward]:
         """The requests that are not answered yet."""
+        if not self.answers:
+            return self.wanted
         return [request for request in self.wanted if request not in self.answers]
 
     def cancel(self) -> None:
@@ -141,11 +143,11 @@ class Job:
 
     def _commit(self) -> None:
         """Note how far the requests show what is decided."""
-        own = [request.sequence[: request.sequence.length - request.rows + 1] for request in self._own()]
-        if self._first_token is None and any(node.generated_length for node in own):
+        decided = [request.decided for request in self.wanted if request.model is None]
+        if self._first_token is None and any(sequence.generated_length for sequence in decided):
             self._first_token = perf_counter() - self._began
-        if own and self.task.method.commits:
-            self.committed = common_ancestor(own)
+        if decided and self.task.method.commits:
+            self.committed = common_ancestor(decided)
 
     def _requests(self, value: Any) -> list[Forward]:
         self._single = not isinstance(value, list)
@@ -157,10 +159,12 @@ class Job:
                     f"{self._place()} must yield a Sequence, a Forward, or a list of these, but yielded "
                     f"{type(item).__name__}: {item!r:.80}"
                 )
-            if not isinstance(request.layers, tuple):
+            if not isinstance(request.layers, tuple) or not all(map(_whole, request.layers)):
                 raise StrategyError(
                     f"{self._place()} must give `layers` as a tuple of numbers, but gave {request.layers!r:.80}"
                 )
+            if not _whole(request.rows):
+                raise StrategyError(f"{self._place()} must give `last` as a whole number, but gave {request.last!r:.80}")
             if isinstance(request.model, str):
                 request = Forward(
                     request.sequence,
@@ -192,11 +196,6 @@ class Job:
         """The model that a request goes to."""
         return self.task.model if request.model is None else cast("Model", request.model)
 
-    def _own(self) -> list[Forward]:
-        """The requests that decide; one that names its model asks for another opinion, such as a draft, even if it is
-        the same model's."""
-        return [request for request in self.wanted if request.model is None]
-
     def _place(self) -> str:
         method = self.task.method
         code = type(method).decode.__code__
@@ -222,18 +221,20 @@ class Job:
             )
 
     def _count(self) -> None:
-        self._forwards += len({id(self.model_of(request)) for request in self.wanted})
-        rows: dict[tuple[Model, Sequence], int] = {}
-        for request in self.wanted:  # one that is made twice is answered by one row
+        models = {self.model_of(request) for request in self.wanted}
+        self._forwards += len(models)
+        counted = set[tuple["Model", Sequence]]()
+        for request in self.wanted:
             asked = self.model_of(request), request.sequence
-            rows[asked] = max(rows.get(asked, 0), request.rows)
-        for (model, sequence), count in rows.items():
-            seen = self._seen.setdefault(model, WeakSet())
-            new, node = 0, sequence
+            if asked in counted:  # made twice, answered by one row
+                continue
+            counted.add(asked)
+            seen = self._seen.setdefault(asked[0], WeakSet())
+            new, node = 0, request.sequence
             while node.parent is not None and node not in seen:
                 seen.add(node)
                 new, node = new + 1, node.parent
-            self._tokens += max(new, count)
+            self._tokens += max(new, request.rows)
 
     def _generation(self) -> Generation:
         now = perf_counter() - self._began
@@ -259,6 +260,10 @@ class Job:
             precision=runner.precision,
             error=self._error,
         )
+
+
+def _whole(value: Any) -> bool:
+    return hasattr(value, "__index__")
 
 
 def _sound(hypothesis: Any) -> bool:

@@ -58,6 +58,8 @@ class Task:
             raise ConfigurationError(f"`strategy` must be a strategy or its spec string, got {self.strategy!r}")
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", parse(self.stop, "stopping"))
+        if not isinstance(self.stop, StoppingCriterion | None):
+            raise ConfigurationError(f"`stop` must be a stopping criterion or its spec string, got {self.stop!r}")
         if not self.criterion.ends:
             raise ConfigurationError(
                 f"`stop` must be sure to come, and {self.stop} is not; give max_new_tokens=256, say, or MaxTime(60)"
@@ -101,7 +103,7 @@ class Task:
 
     def rng(self, prompt: Sequence) -> Random:
         """The random numbers of this task: a function of seed, prompt and sample alone."""
-        return Random(self.seed, prompt.tokens.tolist(), self.sample)
+        return Random(int(self.seed), prompt.tokens.tolist(), int(self.sample))
 
     def _tokens(self) -> Iterable[int]:
         if isinstance(self.prompt, str):

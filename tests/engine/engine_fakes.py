@@ -137,4 +137,3 @@ def alive(of: od.Model) -> int:
         isinstance(one, Sequence) and one.vocabulary is of.vocabulary and one.parent is not None
         for one in gc.get_objects()
     )
-

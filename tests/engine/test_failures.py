@@ -86,6 +86,10 @@ def yields_half_a_row(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
     yield Forward(prompt, last=0.5)  # type: ignore[arg-type]
 
 
+def yields_a_layer_by_name(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+    yield Forward(prompt, layers=("last",))  # type: ignore[arg-type]
+
+
 def yields_an_empty_sequence(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
     yield prompt[:0]
 
@@ -137,7 +141,8 @@ BROKEN: list[tuple[Decode, type[Exception], str]] = [
     (yields_an_empty_list, StrategyError, "empty list"),
     (yields_layers_in_a_list, StrategyError, "`layers` as a tuple"),
     (yields_a_model_that_is_none, StrategyError, "must name a Model"),
-    (yields_half_a_row, TypeError, ""),
+    (yields_half_a_row, StrategyError, "`last` as a whole number"),
+    (yields_a_layer_by_name, StrategyError, "`layers` as a tuple"),
     (yields_an_empty_sequence, ConfigurationError, "at least one token"),
     (yields_another_vocabulary, StrategyError, "vocabulary of 3 tokens"),
     (returns_a_number, StrategyError, "returned int: 7"),

@@ -42,7 +42,7 @@ def test_evicted_sequences_are_computed_again_with_the_same_results() -> None:
 
 @pytest.mark.parametrize("max_tokens", [512, 7])
 def test_what_can_not_fit_alone_fails_alone(max_tokens: int) -> None:
-    """With a prompt that is fed in parts, of which the first does not fit either, this once went on for ever."""
+    """If not even the first part of a prompt fitted, this once went on for ever."""
     letters = model(Caching(tokens_that_fit=20))
     tasks = [
         Task(letters, [1] * 5, max_new_tokens=4),

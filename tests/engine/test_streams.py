@@ -1,4 +1,4 @@
-"""Results as they finish, and text as it is committed: never half a character, never what a stop may cut off."""
+"""Results as they finish, text as it is committed: no half a character, nothing that a stop may cut off."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import ovdecode as od
 from ovdecode.engine import Engine, Piece, Task
+from ovdecode.errors import ConfigurationError
 from ovdecode.forward import Forward
 from ovdecode.sequence import Sequence
 from ovdecode.strategy import Decoding
@@ -33,7 +34,8 @@ class Spelled:
 def forced(pieces: list[bytes], special: frozenset[int] = frozenset()) -> od.Model:
     """A model that says the pieces one after the other, token 0 being the prompt."""
     spelled = [b"", *pieces]
-    chain = od.Model(Counting(lambda tokens: [9.0 * (tokens[-1] + 1 == place) for place in range(len(spelled))]))
+    size = range(len(spelled))
+    chain = od.Model(Counting(lambda tokens: [9.0 * (tokens[-1] + 1 == place) for place in size]))
     chain.vocabulary.spelling = Spelled(spelled, special)
     return chain
 
@@ -85,11 +87,12 @@ def test_a_draft_is_not_shown_before_it_is_accepted() -> None:
 
 def test_several_own_requests_commit_to_what_they_share() -> None:
     def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
-        yield [prompt + [1, 2, 3], prompt + [1, 2, 4, 5], prompt + [1, 2]]
+        yield prompt
+        yield [prompt + [1, 2, 3], prompt + [1, 2, 4, 5], prompt + [1, 2, 6]]
         return prompt + [1, 2, 3]
 
     events = Engine().events([Task(model(), [0], Committing(decode))])
-    assert [each.text for each in events] == ["d", "bcd"] or True
+    assert [each.text for each in events] == ["bc", "d", "bcd"]
 
 
 def test_another_models_opinion_commits_to_nothing() -> None:
@@ -108,7 +111,7 @@ def test_what_a_stop_string_may_cut_off_is_withheld() -> None:
     stream = model().stream([0], stop='stop_string:string="def"', max_new_tokens=20)
     assert list(stream) == ["b", "c"]
     stream = model().stream([0], stop='stop_string:string="dex"', max_new_tokens=5)
-    assert list(stream) == ["b", "c", "d", "ef"]
+    assert list(stream) == ["b", "c", "def"]
 
 
 def test_a_kept_stop_string_is_not_withheld() -> None:
@@ -183,5 +186,5 @@ def test_no_tasks_give_no_results() -> None:
 
 @pytest.mark.parametrize("options", [{"max_live": 0}, {"max_tokens": 0}])
 def test_an_engine_needs_room(options: dict[str, int]) -> None:
-    with pytest.raises(od.ConfigurationError if hasattr(od, "ConfigurationError") else ValueError, match="at least 1"):
+    with pytest.raises(ConfigurationError, match="at least 1"):
         Engine(**options)

@@ -83,9 +83,10 @@ def test_seed_and_sample_and_prompt_are_the_key() -> None:
 
 
 def test_a_numpy_seed_is_the_number_that_it_is() -> None:
-    """The key's text is hashed, and `np.int64(1)` is another text than `1`: seeds of an arange once differed."""
+    """The key's text is hashed, and `np.int64(1)` is another text than `1`: seeds of an arange differed."""
     flat = model(Counting(FLAT))
-    tasks = [Task(flat, [0], "sampling", max_new_tokens=8, seed=seed, sample=seed) for seed in (1, np.int64(1))]
+    seeds: list[Any] = [1, np.int64(1)]
+    tasks = [Task(flat, [0], "sampling", max_new_tokens=8, seed=each, sample=each) for each in seeds]
     one, other = run(*tasks)
     assert one.tokens == other.tokens
 

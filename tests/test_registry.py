@@ -1,0 +1,160 @@
+"""Plugins by name: ours, those of other packages, those of this session, and those that are broken."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ovdecode as od
+from ovdecode import registry
+from ovdecode.errors import ConfigurationError, UnknownNameError
+from ovdecode.strategy import Decoding, Strategy
+
+MODULE = """
+from dataclasses import dataclass
+from ovdecode import Strategy
+
+@dataclass(frozen=True)
+class Theirs(Strategy):
+    width: int = 3
+    def decode(self, prompt, stop, rng):
+        yield prompt
+        return prompt
+
+NOT_A_CLASS = 3
+"""
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is registered in a test is forgotten after it."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(registry, "_broken", {})
+    registry._announced.cache_clear()
+    yield
+    registry._announced.cache_clear()
+
+
+@pytest.fixture
+def installed(session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A package beside ours, of which one plugin works and five do not."""
+    (tmp_path / "their_plugins.py").write_text(MODULE)
+    (tmp_path / "their_broken.py").write_text("raise OSError('no such library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("their_plugins", "their_broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    group = "ovdecode.strategies"
+    theirs = [
+        EntryPoint("theirs", "their_plugins:Theirs", group),
+        EntryPoint("gone", "their_plugins:Gone", group),
+        EntryPoint("number", "their_plugins:NOT_A_CLASS", group),
+        EntryPoint("missing", "no_such_module:Thing", group),
+        EntryPoint("broken", "their_broken:Thing", group),
+        EntryPoint("foreign", "pathlib:Path", group),
+    ]
+
+    def both(*, group: str) -> list[EntryPoint]:
+        return [*entry_points(group=group), *(theirs if group == "ovdecode.strategies" else [])]
+
+    monkeypatch.setattr(registry, "entry_points", both)
+
+
+@pytest.mark.parametrize("family", list(registry.GROUPS))
+def test_ours_are_found_by_entry_points_and_all_load(family: str) -> None:
+    announced = {entry.name for entry in entry_points(group=registry.GROUPS[family])}
+    assert announced
+    assert announced <= set(registry.names(family))
+    assert registry.broken(family) == {}
+    for name in announced:
+        plugin = registry.lookup(family, name)
+        assert (plugin.name, plugin.family) == (name, family)
+        assert getattr(od, plugin.__name__) is plugin
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_broken_plugin_is_reported_and_the_rest_work(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="ovdecode"):
+        found = registry.names("strategy")
+        registry.names("strategy")
+    assert {"greedy", "theirs"} <= set(found)
+    assert found == sorted(found)
+    broken = registry.broken("strategy")
+    assert set(broken) == {"gone", "number", "missing", "broken", "foreign"}
+    assert isinstance(broken["broken"], OSError)
+    assert isinstance(broken["missing"], ModuleNotFoundError)
+    assert isinstance(broken["number"], ConfigurationError)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 5  # once each
+    assert any("`broken` (their_broken:Thing)" in each and "no such library" in each for each in told)
+    assert str(od.parse("theirs:width=5")) == "theirs:width=5"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_broken_plugin_that_is_asked_for_says_why() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"strategy `broken` is installed but does not load.*no such library"
+    ):
+        od.parse("broken")
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_not_asked_for_is_not_loaded() -> None:
+    registry.lookup("strategy", "greedy")
+    assert "their_plugins" not in sys.modules
+    registry.lookup("strategy", "theirs")
+    assert "their_plugins" in sys.modules
+    assert "their_broken" not in sys.modules
+
+
+@pytest.mark.usefixtures("session")
+def test_a_decorator_registers_for_this_session() -> None:
+    @od.register("mine")
+    @dataclass(frozen=True)
+    class Mine(Strategy):
+        size: int = 2
+
+        def decode(self, prompt: Any, stop: Any, rng: Any) -> Decoding:
+            logits = yield prompt
+            return prompt + int(logits.argmax())
+
+    assert registry.lookup("strategy", "mine") is Mine
+    assert od.parse("mine:size=4") == Mine(size=4)
+    assert "mine" in registry.names("strategy")
+    assert "mine" not in registry.names("processor")
+    model = od.Model(od.TableRunner([[0.0, 1.0], [1.0, 0.0]]))
+    assert model.generate([0], "mine").tokens == (1,)
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("thing", [3, int, object(), lambda: None])
+def test_only_plugins_are_registered(thing: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match="`wrong` must be a class that extends one of strategy, processor"
+    ):
+        od.register("wrong")(thing)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "message"),
+    [
+        ("strategy", "gredy", "unknown strategy `gredy`; did you mean `greedy`"),
+        ("processor", "topk", "unknown processor `topk`; did you mean `top_k`"),
+        ("stopping", "stop_sting", "did you mean `stop_string`"),
+        ("proposer", "qqq", "unknown proposer `qqq`; known: draft_model, prompt_lookup"),
+    ],
+)
+def test_an_unknown_name_is_told_its_neighbours(family: str, name: str, message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        registry.lookup(family, name)
+
+
+def test_an_attribute_that_is_no_plugin() -> None:
+    with pytest.raises(AttributeError, match="`ovdecode` has no attribute `Gredy`"):
+        od.Gredy  # noqa: B018
