@@ -164,7 +164,9 @@ class Job:
                     f"{self._place()} must give `layers` as a tuple of numbers, but gave {request.layers!r:.80}"
                 )
             if not _whole(request.rows):
-                raise StrategyError(f"{self._place()} must give `last` as a whole number, but gave {request.last!r:.80}")
+                raise StrategyError(
+                    f"{self._place()} must give `last` as a whole number, but gave {request.last!r:.80}"
+                )
             if isinstance(request.model, str):
                 request = Forward(
                     request.sequence,
