@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import ConfigurationError
+from ovdecode.plugin import is_whole
 from ovdecode.sequence import Sequence
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ class Forward:
     layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.last is not None and not 0 <= self.last <= self.sequence.length:
+        if self.last is not None and not (is_whole(self.last) and 0 <= self.last <= self.sequence.length):
             raise ConfigurationError(
-                f"`last` must be between 0 and the sequence's {self.sequence.length} tokens, got {self.last}"
+                f"`last` must be a whole number from 0 to the sequence's {self.sequence.length}, got {self.last!r}"
             )
+        if self.layers != () and not (isinstance(self.layers, tuple) and all(map(is_whole, self.layers))):
+            raise ConfigurationError(f"`layers` must be a tuple of whole numbers, got {self.layers!r}")
         if self.sequence.length == 0:
             raise ConfigurationError("`sequence` must have at least one token to be asked about, got an empty one")
 

@@ -40,7 +40,7 @@ class Candidate:
         token_logprobs: log-probability of each token under the model itself, before any processor; NaN where the
             model was not asked.
         score: what the strategy ranked it by.
-        stop_reason: why it ended; None if the strategy gave up on its own.
+        stop_reason: why it ended (`cancelled` if it was); None if the strategy gave up on its own.
     """
 
     tokens: tuple[int, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -76,6 +77,9 @@ def load(
         **(properties or {}),
     }
     made = _make_runner(folder, runner, device, precision, options, cache_bytes)
+    # A loaded model is hundreds of thousands of objects that stay: the collector need not look at them in every round.
+    gc.collect()
+    gc.freeze()
     sibling = partial(
         load,
         device=device,

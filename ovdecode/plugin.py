@@ -9,8 +9,14 @@ from typing import Any, ClassVar, get_args
 
 from ovdecode.errors import ConfigurationError
 
+
+def is_whole(value: object) -> bool:
+    """Whether this is a whole number; true and false are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 _PLAIN: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "int": (lambda value: isinstance(value, Integral) and not isinstance(value, bool), "a whole number"),
+    "int": (is_whole, "a whole number"),
     "float": (lambda value: isinstance(value, Real) and not isinstance(value, bool) and value == value, "a number"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "str": (lambda value: isinstance(value, str), "text"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from operator import index
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -65,14 +66,14 @@ class Sequence:
             return self._child(int(tokens), self.prompt_length)
         sequence = self
         for token in tokens:
-            sequence = sequence._child(int(token), self.prompt_length)
+            sequence = sequence._child(index(token), self.prompt_length)
         return sequence
 
     def extend_prompt(self, tokens: Iterable[int]) -> Sequence:
         """The sequence with tokens added that count as prompt, not as generated."""
         sequence = self
         for token in tokens:
-            sequence = sequence._child(int(token), sequence.length + 1)
+            sequence = sequence._child(index(token), sequence.length + 1)
         return sequence
 
     def _child(self, token: int, prompt_length: int) -> Sequence:
@@ -147,16 +148,16 @@ class Sequence:
         return True
 
     @overload
-    def __getitem__(self, index: int) -> int: ...
+    def __getitem__(self, at: int) -> int: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence: ...
+    def __getitem__(self, at: slice) -> Sequence: ...
 
-    def __getitem__(self, index: int | slice) -> int | Sequence:
+    def __getitem__(self, at: int | slice) -> int | Sequence:
         """`sequence[-1]` is a token id; `sequence[:n]` is the ancestor of length n (its end may be negative)."""
-        if isinstance(index, int):
-            return int(self.tokens[index])
-        start, stop, step = index.indices(self.length)
+        if not isinstance(at, slice):
+            return int(self.tokens[at])
+        start, stop, step = at.indices(self.length)
         if start != 0 or step != 1:
             raise IndexError("a sequence is cut at its end only: `sequence[:n]`; use `sequence.tokens` for others")
         node = self

@@ -178,6 +178,8 @@ class _Parser:
             parameter = self.take()
             if parameter not in known:
                 raise unknown(f"parameter of {family} `{name}`:", parameter, known)
+            if parameter in given:
+                raise self.error(f"`{parameter}` of `{name}` once")
             self.take("=")
             given[parameter] = self.value(hints[parameter])
             separator = ","
@@ -205,4 +207,9 @@ class _Parser:
             self.take("]")
             return tuple(items)
         token = self.take()
-        return json.loads(token) if token.startswith('"') else _word(token)
+        if not token.startswith('"'):
+            return _word(token)
+        try:
+            return json.loads(token)
+        except json.JSONDecodeError as error:
+            raise self.error(f"JSON's way of writing strings in {token} ({error})") from error

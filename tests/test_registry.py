@@ -98,9 +98,7 @@ def test_a_broken_plugin_is_reported_and_the_rest_work(caplog: pytest.LogCapture
 
 @pytest.mark.usefixtures("installed")
 def test_a_broken_plugin_that_is_asked_for_says_why() -> None:
-    with pytest.raises(
-        UnknownNameError, match=r"strategy `broken` is installed but does not load.*no such library"
-    ):
+    with pytest.raises(UnknownNameError, match=r"strategy `broken` is installed but does not load.*no such library"):
         od.parse("broken")
 
 
@@ -135,9 +133,7 @@ def test_a_decorator_registers_for_this_session() -> None:
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("thing", [3, int, object(), lambda: None])
 def test_only_plugins_are_registered(thing: Any) -> None:
-    with pytest.raises(
-        ConfigurationError, match="`wrong` must be a class that extends one of strategy, processor"
-    ):
+    with pytest.raises(ConfigurationError, match="`wrong` must be a class that extends one of strategy, processor"):
         od.register("wrong")(thing)
 
 

@@ -259,9 +259,7 @@ def test_siblings_do_not_share_a_state(letters: Vocabulary) -> None:
     )
     stem = letters.prompt([1])
     beams = [stem + [token, token] for token in range(5)]
-    assert [counts(beam) for beam in beams] == [
-        {1: 1, token: 2} if token != 1 else {1: 3} for token in range(5)
-    ]
+    assert [counts(beam) for beam in beams] == [{1: 1, token: 2} if token != 1 else {1: 3} for token in range(5)]
     assert counts(stem) == {1: 1}
 
 
@@ -386,3 +384,10 @@ class Tree(RuleBasedStateMachine):
 
 TestTree = Tree.TestCase
 TestTree.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+def test_positions_may_be_numpy_numbers_and_tokens_must_be_whole():
+    sequence = Vocabulary(5).prompt([1, 2])
+    assert sequence[np.int64(1)] == 2
+    with pytest.raises(TypeError, match="float"):
+        sequence + [1.9]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import pytest
@@ -188,9 +189,7 @@ strategies = st.recursive(
             top_p=st.none() | fractions,
             processors=processors,
         ),
-        st.builds(
-            od.BeamSearch, st.integers(1, 9), st.floats(-2, 2), st.sampled_from([True, False, "never"])
-        ),
+        st.builds(od.BeamSearch, st.integers(1, 9), st.floats(-2, 2), st.sampled_from([True, False, "never"])),
     ),
     lambda inner: st.builds(od.BestOfN, st.integers(1, 9), inner, processors=processors),
     max_leaves=3,
@@ -238,3 +237,13 @@ def test_no_text_raises_anything_but_our_errors(text: str) -> None:
 def test_an_infinite_bias_is_a_number() -> None:
     bias = od.LogitBias({3: -math.inf})
     assert parse(str(bias), "processor") == bias
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('stop_string:string="\\q"', "JSON"), ("top_k:k=1,k=2", "`k` of `top_k` once")],
+)
+def test_malformed_strings_and_repeated_parameters_are_refused(text, message):
+    family = "stopping" if text.startswith("stop") else "processor"
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        parse(text, family)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -74,8 +73,6 @@ class Engine:
         """As `run`, with the text that strategies commit to on the way."""
         waiting = iter(tasks)
         exhausted = False
-        # The collector need not look again and again at all that was there before: a loaded model is many objects.
-        gc.freeze()
         try:
             while True:
                 while not exhausted and len(self.live) + len(self.queue) < self.max_live:
@@ -87,7 +84,6 @@ class Engine:
                     return
                 yield from self.step(pieces=pieces)
         finally:
-            gc.unfreeze()
             self.close()
 
     def step(self, *, pieces: bool = True) -> list[Piece | Generation]:

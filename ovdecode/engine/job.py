@@ -16,6 +16,7 @@ from ovdecode.errors import StrategyError
 from ovdecode.forward import Answer, Forward
 from ovdecode.generation import Candidate, Cost, Generation
 from ovdecode.sequence import Sequence
+from ovdecode.stopping import StopReason
 from ovdecode.strategy import Decoding, Hypothesis, Outcome, outcome
 
 if TYPE_CHECKING:
@@ -132,12 +133,13 @@ class Job:
     def _advance(self, answer: Any) -> None:
         assert self._decoding is not None
         try:
-            value = self._decoding.send(answer)
+            try:
+                value = self._decoding.send(answer)
+            except StopIteration as finished:
+                self._conclude(finished.value)
+                return
             self.wanted = self._requests(value)
             self._commit()
-        except StopIteration as finished:
-            self._conclude(finished.value)
-            return
         except Exception as error:
             self.fail(error)
 
@@ -158,14 +160,6 @@ class Job:
                 raise StrategyError(
                     f"{self._place()} must yield a Sequence, a Forward, or a list of these, but yielded "
                     f"{type(item).__name__}: {item!r:.80}"
-                )
-            if not isinstance(request.layers, tuple) or not all(map(_whole, request.layers)):
-                raise StrategyError(
-                    f"{self._place()} must give `layers` as a tuple of numbers, but gave {request.layers!r:.80}"
-                )
-            if not _whole(request.rows):
-                raise StrategyError(
-                    f"{self._place()} must give `last` as a whole number, but gave {request.last!r:.80}"
                 )
             if isinstance(request.model, str):
                 request = Forward(
@@ -211,8 +205,10 @@ class Job:
             self._outcome = found
             sequences = [hypothesis.sequence for hypothesis in found.hypotheses]
             # A token not chosen from logits (a forced phrase) has no known probability: the model is asked now.
-            self.wanted = [Forward(one, one.generated_length + 1) for one in sequences if isnan(one.logprob)]
-            if not self.wanted:
+            unknown = [Forward(one, one.generated_length + 1) for one in sequences if isnan(one.logprob)]
+            if unknown:
+                self.wanted = self._requests(unknown)
+            else:
                 self.finish()
         else:
             self.fail(
@@ -247,8 +243,9 @@ class Job:
             else (Hypothesis(getattr(self, "committed", None) or prompt, float("nan")),)
         )
         ended = self._outcome is not None
+        cancelled = StopReason("cancelled") if self.cancelled else None
         alternatives = tuple(
-            candidate(hypothesis, self.stop(hypothesis.sequence) if ended else None) for hypothesis in hypotheses
+            candidate(hypothesis, self.stop(hypothesis.sequence) if ended else cancelled) for hypothesis in hypotheses
         )
         runner = self.task.model.runner
         return Generation(
@@ -262,10 +259,6 @@ class Job:
             precision=runner.precision,
             error=self._error,
         )
-
-
-def _whole(value: Any) -> bool:
-    return hasattr(value, "__index__")
 
 
 def _sound(hypothesis: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import reduce
-from operator import or_
+from operator import index, or_
 from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
 
 from ovdecode.errors import ConfigurationError, PromptError
 from ovdecode.random import Random
@@ -91,7 +93,7 @@ class Task:
         Raises:
             PromptError: if it is empty or longer than the model's context.
         """
-        tokens = list(self._tokens())
+        tokens = self._tokens()
         context = self.model.runner.context_length
         if not tokens:
             raise PromptError("`prompt` must have at least one token, got an empty one")
@@ -105,12 +107,14 @@ class Task:
         """The random numbers of this task: a function of seed, prompt and sample alone."""
         return Random(int(self.seed), prompt.tokens.tolist(), int(self.sample))
 
-    def _tokens(self) -> Iterable[int]:
+    def _tokens(self) -> list[int]:
         if isinstance(self.prompt, str):
             return self.model.encode(self.prompt)
+        if isinstance(self.prompt, Mapping) or not isinstance(self.prompt, Items | np.ndarray):
+            raise PromptError(f"`prompt` must be text or a list of token ids or of messages, got {self.prompt!r:.80}")
         if any(isinstance(part, Mapping) for part in self.prompt):
             return self.model.apply_chat_template(cast(Items[Message], self.prompt))
-        return (int(token) for token in cast(Items[int], self.prompt))
+        return [index(token) for token in cast(Items[int], self.prompt)]
 
 
 def _criterion(name: str, *values: int) -> StoppingCriterion:

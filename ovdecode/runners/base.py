@@ -51,7 +51,8 @@ class ModelRunner(ABC):
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start answering; other runners may be started before the answers are waited for.
 
-        Sequences in one call are distinct. The answers must be waited for before the next call.
+        Requests in one call are about distinct sequences, but one may be asked about plainly and for more. The answers
+        must be waited for before the next call.
         """
         return lambda: [self.recompute(request.sequence.tokens, request) for request in requests]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -119,7 +120,9 @@ class PagedRunner(ModelRunner):
                     f"`model` must have the tokens of the sequence: it has {self.vocab_size}, the sequence's "
                     f"vocabulary has {request.sequence.vocabulary.size}"
                 )
-            if request.layers:
-                count = len(residual_stream(self._model))
-                if not set(request.layers) <= set(range(count)):
-                    raise ConfigurationError(f"`layers` must be from 0 to {count - 1}, got {request.layers}")
+            if request.layers and not set(request.layers) <= set(range(self._layers + 1)):
+                raise ConfigurationError(f"`layers` must be from 0 to {self._layers}, got {request.layers}")
+
+    @cached_property
+    def _layers(self) -> int:
+        return len(residual_stream(self._model)) - 1

@@ -105,10 +105,7 @@ def test_everybody_is_served_or_told(sizes: list[tuple[int, int]], fits: int, ma
     names = ["greedy", "sampling", "beam:num_beams=2", "best_of_n:n=2"]
     found, expected = (
         run(
-            *(
-                Task(each, [place] * size, names[name], max_new_tokens=4)
-                for place, (size, name) in enumerate(sizes)
-            ),
+            *(Task(each, [place] * size, names[name], max_new_tokens=4) for place, (size, name) in enumerate(sizes)),
             max_tokens=max_tokens,
         )
         for each in (tight, wide)

@@ -146,8 +146,7 @@ def test_results_do_not_depend_on_bounds_and_company(
     crowd = model(Caching(rows, tokens_that_fit=tokens_that_fit))
     strategies = ["greedy", "sampling", "beam:num_beams=2", "speculative"]
     tasks = [
-        Task(crowd, prompt, strategies[place % 4], max_new_tokens=5, sample=place)
-        for place, prompt in enumerate(given)
+        Task(crowd, prompt, strategies[place % 4], max_new_tokens=5, sample=place) for place, prompt in enumerate(given)
     ]
     together = run(*tasks, max_tokens=max_tokens, max_live=max_live)
     for place, prompt in enumerate(given):

@@ -10,7 +10,7 @@ from engine_fakes import VOCAB, Counting, model, run
 
 import ovdecode as od
 from ovdecode.engine import Engine, Task
-from ovdecode.errors import ConfigurationError, UnknownNameError
+from ovdecode.errors import ConfigurationError, PromptError, UnknownNameError
 
 FLAT = np.zeros((VOCAB, VOCAB))
 
@@ -104,3 +104,10 @@ def test_a_result_tells_what_ran() -> None:
     assert found.cost.forwards == 2
     assert 0 <= found.cost.time_to_first_token <= found.cost.seconds
     assert found.logprob == pytest.approx(sum(found.token_logprobs))
+
+
+@pytest.mark.parametrize("prompt", [{"role": "user", "content": "hi"}, (token for token in [1]), 3])
+def test_a_prompt_of_another_kind_is_refused_with_its_value(prompt):
+    (generation,) = od.run([od.Task(od.Model(od.TableRunner([[0, 1], [1, 0]])), prompt)])
+    assert isinstance(generation.error, PromptError)
+    assert "must be text or a list of token ids or of messages" in str(generation.error)

@@ -121,9 +121,7 @@ def test_any_chunking_has_the_bits_of_one_prefill(
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 31, 32, 33, 64, 100])
-def test_verification_has_the_bits_of_prefill(
-    any_model: od.Model, tokens: list[int], known: Rows, last: int
-) -> None:
+def test_verification_has_the_bits_of_prefill(any_model: od.Model, tokens: list[int], known: Rows, last: int) -> None:
     sequence = plant(any_model, tokens)
     same(rows(any_model, sequence[: max(1, len(tokens) - last)]), known[max(0, len(tokens) - last - 1)][None])
     same(rows(any_model, sequence, last), known[-last:])
@@ -144,13 +142,9 @@ def test_tokens_taken_back_leave_no_trace(any_model: od.Model, tokens: list[int]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 31])
-def test_the_bits_do_not_depend_on_the_company(
-    any_model: od.Model, tokens: list[int], known: Rows, count: int
-) -> None:
+def test_the_bits_do_not_depend_on_the_company(any_model: od.Model, tokens: list[int], known: Rows, count: int) -> None:
     random = np.random.default_rng(count)
-    others = [
-        plant(any_model, random.integers(3, 40000, random.integers(1, 40)).tolist()) for _ in range(count)
-    ]
+    others = [plant(any_model, random.integers(3, 40000, random.integers(1, 40)).tolist()) for _ in range(count)]
     sequence = plant(any_model, tokens)
     for end in (1, 50, 51, 52, 97, 98):
         requests = [Forward(one) for one in others] + [Forward(sequence[:end])]
@@ -160,9 +154,7 @@ def test_the_bits_do_not_depend_on_the_company(
         others = [one + int(random.integers(3, 40000)) for one in others]
 
 
-def test_siblings_in_one_call_do_not_disturb_each_other(
-    any_model: od.Model, tokens: list[int], known: Rows
-) -> None:
+def test_siblings_in_one_call_do_not_disturb_each_other(any_model: od.Model, tokens: list[int], known: Rows) -> None:
     sequence = plant(any_model, tokens)
     rows(any_model, sequence[:70])
     forks = [sequence[:70].extend_prompt([token]) for token in range(40, 60)]
@@ -249,9 +241,7 @@ def test_the_last_layer_reads_out_the_logits(any_model: od.Model, tokens: list[i
     assert not answer.hidden.flags.writeable
 
 
-def test_inner_layers_have_the_same_bits_whatever_is_asked_with_them(
-    any_model: od.Model, tokens: list[int]
-) -> None:
+def test_inner_layers_have_the_same_bits_whatever_is_asked_with_them(any_model: od.Model, tokens: list[int]) -> None:
     """A single row was read out by another kernel than several."""
     sequence = plant(any_model, tokens[:40])
 
@@ -270,9 +260,7 @@ def test_inner_layers_have_the_same_bits_whatever_is_asked_with_them(
     same(crowd.layers[0], several.layers[0][-1:])
 
 
-def test_plain_bits_do_not_depend_on_rich_company(
-    any_model: od.Model, tokens: list[int], known: Rows
-) -> None:
+def test_plain_bits_do_not_depend_on_rich_company(any_model: od.Model, tokens: list[int], known: Rows) -> None:
     sequence = plant(any_model, tokens)
     requests = [Forward(sequence[:50], hidden=True), Forward(sequence), Forward(sequence, 2, layers=(3,))]
     answers = any_model.runner.forward(requests)

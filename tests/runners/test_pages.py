@@ -204,9 +204,7 @@ def test_a_page_is_not_evicted_before_those_that_build_on_it(tree: Vocabulary) -
 
 @pytest.mark.parametrize("at_least", [1, 2])
 @pytest.mark.parametrize("rewritable", [True, False])
-def test_what_fits_alone_is_served_whatever_is_cached_of_it(
-    tree: Vocabulary, rewritable: bool, at_least: int
-) -> None:
+def test_what_fits_alone_is_served_whatever_is_cached_of_it(tree: Vocabulary, rewritable: bool, at_least: int) -> None:
     """Three pages once did not hold a sequence of three pages that was in them: a copy needs a fourth."""
     memory = Memory(3, rewritable, at_least)
     sequence = tree.prompt([1])
