@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import logging
 import re
 import textwrap
 from collections.abc import Iterator
@@ -50,7 +49,6 @@ def list_plugins(
     """
     from ovdecode.registry import GROUPS, broken, names, unknown
 
-    logging.getLogger("ovdecode.registry").setLevel(logging.ERROR)  # broken plugins are listed below
     load_plugins(plugin)
     screen = console()
     wanted = None if family is None else _family(family, GROUPS)

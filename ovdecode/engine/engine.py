@@ -14,8 +14,6 @@ from ovdecode.errors import ConfigurationError
 from ovdecode.generation import Generation
 from ovdecode.text import generated_text
 
-__all__ = ["Engine", "Job", "Piece"]
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -56,7 +54,13 @@ class Engine:
         self._count = 0
 
     def submit(self, task: Task) -> Job:
-        """Add a task; it starts with one of the next rounds."""
+        """Add a task; it starts with one of the next rounds.
+
+        Raises:
+            ConfigurationError: if it is no task.
+        """
+        if not isinstance(task, Task):
+            raise ConfigurationError(f"`task` must be a Task, such as Task(model, 'a prompt'), got {task!r:.80}")
         job = Job(task, self._count)
         self._count += 1
         self.queue.append(job)
@@ -65,24 +69,29 @@ class Engine:
     def run(self, tasks: Iterable[Task]) -> Iterator[Generation]:
         """Decode all tasks and yield each result as soon as it is there; a failed one carries its error.
 
-        Tasks are taken from the iterable as room comes up, so it may be long. Leaving the loop cancels the rest.
+        Tasks are taken from the iterable as room comes up, so it may be long. If it raises, or gives what is no task,
+        those that run are finished before the error goes on. Leaving the loop cancels the rest.
         """
         return (event for event in self.events(tasks, pieces=False) if isinstance(event, Generation))
 
     def events(self, tasks: Iterable[Task], *, pieces: bool = True) -> Iterator[Piece | Generation]:
         """As `run`, with the text that strategies commit to on the way."""
-        waiting = iter(tasks)
-        exhausted = False
+        waiting: Iterator[Task] | None = iter(tasks)
+        failure: Exception | None = None
         try:
             while True:
-                while not exhausted and len(self.live) + len(self.queue) < self.max_live:
-                    task = next(waiting, None)
-                    exhausted = task is None
-                    if task is not None:
-                        self.submit(task)
+                while waiting is not None and len(self.live) + len(self.queue) < self.max_live:
+                    try:
+                        self.submit(next(waiting))
+                    except StopIteration:
+                        waiting = None
+                    except Exception as error:
+                        waiting, failure = None, error
                 if not self.live and not self.queue:
-                    return
+                    break
                 yield from self.step(pieces=pieces)
+            if failure is not None:
+                raise failure
         finally:
             self.close()
 
@@ -112,6 +121,7 @@ class Engine:
         with ExitStack() as closing:  # one that is interrupted while it is closed leaves none of the others open
             for job in reversed([*self.live, *self.queue]):
                 if not job.done:
+                    job.cancel()
                     closing.callback(job.finish)
             self.live.clear()
             self.queue.clear()

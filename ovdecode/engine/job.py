@@ -45,7 +45,7 @@ class Job:
     _outcome: Outcome | None = None
     _forwards: int = 0
     _tokens: int = 0
-    _began: float = field(default_factory=perf_counter)
+    _began: float | None = None
     _first_token: float | None = None
     _seen: dict[Model, WeakSet[Sequence]] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ class Job:
         """Note how far the requests show what is decided."""
         decided = [request.decided for request in self.wanted if request.model is None]
         if self._first_token is None and any(sequence.generated_length for sequence in decided):
-            self._first_token = perf_counter() - self._began
+            self._first_token = perf_counter() - cast(float, self._began)
         if decided and self.task.method.commits:
             self.committed = common_ancestor(decided)
 
@@ -201,7 +201,7 @@ class Job:
 
     def _conclude(self, value: Any) -> None:
         found = outcome(value) if isinstance(value, Sequence | Outcome) else None
-        if found is not None and found.hypotheses and all(map(_sound, found.hypotheses)):
+        if found is not None and found.hypotheses and all(map(self._sound, found.hypotheses)):
             self._outcome = found
             sequences = [hypothesis.sequence for hypothesis in found.hypotheses]
             # A token not chosen from logits (a forced phrase) has no known probability: the model is asked now.
@@ -213,10 +213,15 @@ class Job:
         else:
             self.fail(
                 StrategyError(
-                    f"{self._place()} must return a Sequence, or an Outcome of at least one Hypothesis, but "
+                    f"{self._place()} must return a Sequence that begins with the prompt, or an Outcome of at "
+                    "least one Hypothesis, but "
                     f"returned {type(value).__name__}: {value!r:.80}"
                 )
             )
+
+    def _sound(self, hypothesis: Any) -> bool:
+        sequence = hypothesis.sequence if isinstance(hypothesis, Hypothesis) else None
+        return isinstance(sequence, Sequence) and sequence[: self.prompt.length] is self.prompt
 
     def _count(self) -> None:
         models = {self.model_of(request) for request in self.wanted}
@@ -235,7 +240,7 @@ class Job:
             self._tokens += max(new, request.rows)
 
     def _generation(self) -> Generation:
-        now = perf_counter() - self._began
+        now = 0.0 if self._began is None else perf_counter() - self._began
         prompt: Sequence = getattr(self, "prompt", None) or self.task.model.vocabulary.root
         hypotheses = (
             self._outcome.hypotheses
@@ -259,10 +264,6 @@ class Job:
             precision=runner.precision,
             error=self._error,
         )
-
-
-def _sound(hypothesis: Any) -> bool:
-    return isinstance(hypothesis, Hypothesis) and isinstance(hypothesis.sequence, Sequence)
 
 
 def _plain(request: Forward, answer: Answer) -> Any:

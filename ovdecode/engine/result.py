@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from math import isnan
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def candidate(hypothesis: Hypothesis, reason: StopReason | None) -> Candidate:
         text=text if reason is None or reason.text_end is None else text[: reason.text_end],
         logprob=sequence.logprob,
         token_logprobs=token_logprobs(sequence),
-        score=hypothesis.score,
+        score=sequence.logprob if isnan(hypothesis.score) else hypothesis.score,
         stop_reason=reason,
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ovdecode.engine.result import without_frames
 from ovdecode.errors import CacheError
@@ -15,6 +17,10 @@ from ovdecode.sequence import Sequence
 
 if TYPE_CHECKING:
     from ovdecode.engine.job import Job
+
+log = logging.getLogger(__name__)
+_failed_together: WeakSet[ModelRunner] = WeakSet()
+"""The runners about which this was said; once is enough."""
 
 SHARED = 32
 """Two prompts with at least this many uncomputed tokens in common are computed one after the other: the second is then
@@ -117,6 +123,9 @@ class Batch:
             with suppress(Exception):
                 found = dict(zip(self.wanted, pending(), strict=True))
         if found is None:
+            if self.runner not in _failed_together:
+                _failed_together.add(self.runner)
+                log.warning("`%s` failed on a batch, so its requests are tried one by one", self.runner.name)
             found = {key: self._alone(request) for key, request in self.wanted.items()}
         for job, request in self.readers:
             answer = found[_key(request)]

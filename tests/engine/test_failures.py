@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_fakes import ABC, VOCAB, Asked, Caching, Committing, Counting, Script, alive, counter, model, run
+from engine_fakes import ABC, VOCAB, Caching, Committing, Counting, Script, alive, model, run
 
 import ovdecode as od
 from ovdecode.engine import Engine, Task
@@ -559,7 +559,7 @@ def test_an_interrupt_of_one_that_is_closed_leaves_none_of_the_others_open() -> 
     assert engine.live == []
 
 
-def test_an_error_of_the_tasks_themselves_goes_on_and_everything_is_closed() -> None:
+def test_an_error_of_the_tasks_themselves_goes_on_once_those_that_run_are_finished() -> None:
     letters = model(Caching())
 
     def tasks() -> Iterator[Task]:
@@ -567,11 +567,47 @@ def test_an_error_of_the_tasks_themselves_goes_on_and_everything_is_closed() -> 
         yield Task(letters, [0], max_new_tokens=9)
         raise OvdecodeError("no more tasks")
 
-    kept = []
-    results = Engine(max_live=2).run(tasks())
-    kept.append(next(results).text)
+    kept = list[str]()
     with pytest.raises(OvdecodeError, match="no more tasks"):
-        next(results)
-    assert kept == ["b"]
-    assert counter(letters).inferences == [[Asked([0], 1)]]
+        kept.extend(generation.text for generation in Engine(max_live=2).run(tasks()))
+    assert kept == ["b", "bcdefghij"]
     assert (alive(letters), letters.runner.cache_in_use) == (0, 0)
+
+
+@pytest.mark.parametrize("thing", ["hello", None])
+def test_what_is_no_task_is_refused_and_the_others_are_finished(thing: Any) -> None:
+    letters, kept = model(), list[str]()
+    with pytest.raises(ConfigurationError, match="`task` must be a Task"):
+        kept.extend(generation.text for generation in od.run([Task(letters, [0], max_new_tokens=2), thing]))
+    assert kept == ["bc"]
+
+
+def test_a_sequence_that_does_not_begin_with_the_prompt_is_refused() -> None:
+    def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+        yield prompt
+        return prompt.vocabulary.prompt([1, 2]) + 0
+
+    (generation,) = run(Task(model(), [0], Script(decode)))
+    assert isinstance(generation.error, StrategyError)
+    assert "begins with the prompt" in str(generation.error)
+
+
+def test_a_forced_token_is_scored_by_its_probability() -> None:
+    def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+        yield prompt
+        return prompt + [3, 3]
+
+    (generation,) = run(Task(model(), [0], Script(decode)))
+    assert generation.score == generation.logprob == pytest.approx(sum(generation.token_logprobs))
+    assert np.isfinite(generation.token_logprobs).all()
+
+
+def test_jobs_that_a_closed_engine_never_started_say_so_and_cost_nothing() -> None:
+    engine = Engine(max_live=1)
+    jobs = [engine.submit(Task(model(), [0])) for _ in range(2)]
+    engine.step()
+    engine.close()
+    results = [job.result for job in jobs]
+    assert [str(result.stop_reason) for result in results if result] == ["cancelled", "cancelled"]
+    assert results[1] is not None
+    assert results[1].cost.seconds == 0
