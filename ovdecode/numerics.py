@@ -55,7 +55,7 @@ _STRIDE = 64
 
 
 def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
-    if len(values) <= _SHORT:
+    if len(values) <= SHORT:
         order: NDArray[np.intp] = np.argsort(-values, kind="stable")[:count]
         order.sort()
         return order
@@ -67,8 +67,9 @@ def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     return positions
 
 
-_SHORT = 256
-"""Below this length a plain sort or sum takes less time than the calls that would avoid it."""
+SHORT = 1024
+"""Up to this length a plain sort takes less time than the calls that would avoid it."""
+_BLOCK = 256
 
 
 def crossing(weights: Floats, target: float) -> int:
@@ -87,9 +88,9 @@ def pick(weights: Floats, uniform: float) -> int:
 
 def _block_sums(weights: Floats) -> NDArray[np.float64]:
     """The running sum after each block, in double precision at the price of a single-precision pass."""
-    if len(weights) <= _SHORT:
+    if len(weights) <= _BLOCK:
         return weights.cumsum(dtype=np.float64)
-    return np.add.reduceat(weights, np.arange(0, len(weights), _SHORT), dtype=np.float64).cumsum()
+    return np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64).cumsum()
 
 
 def _locate(weights: Floats, sums: NDArray[np.float64], target: float, side: Literal["left", "right"]) -> int:
@@ -97,7 +98,7 @@ def _locate(weights: Floats, sums: NDArray[np.float64], target: float, side: Lit
     block = min(int(sums.searchsorted(target, side)), len(sums) - 1)
     if len(sums) == len(weights):
         return block
-    running = weights[block * _SHORT : (block + 1) * _SHORT].cumsum(dtype=np.float64)
+    running = weights[block * _BLOCK : (block + 1) * _BLOCK].cumsum(dtype=np.float64)
     if block:
         running += sums[block - 1]
-    return block * _SHORT + min(int(running.searchsorted(target, side)), len(running) - 1)
+    return block * _BLOCK + min(int(running.searchsorted(target, side)), len(running) - 1)

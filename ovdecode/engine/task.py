@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from functools import reduce
-from operator import index, or_
+from operator import index
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from ovdecode.random import Random
 from ovdecode.registry import lookup
 from ovdecode.sequence import Sequence
 from ovdecode.spec import parse
-from ovdecode.stopping import StoppingCriterion
+from ovdecode.stopping import AnyOf, StoppingCriterion
 from ovdecode.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Task:
         context = self.model.runner.context_length
         if context is not None and any(criterion.ends for criterion in criteria):
             criteria.append(_criterion("max_length", context))
-        return reduce(or_, criteria) if criteria else ~_criterion("eos")
+        return AnyOf(tuple(criteria)) if criteria else ~_criterion("eos")
 
     def start(self) -> Sequence:
         """The sequence of the prompt.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import CacheError
 from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.runners.base import Pending
 from ovdecode.runners.graph import WANTED_ROWS
@@ -47,11 +47,6 @@ class Lane:
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all requests."""
         wanted = [(request.sequence, self._first(request)) for request in requests]
-        if self.cache.fits(wanted) < len(wanted):
-            raise CacheError(
-                f"these {len(wanted)} sequences must fit the cache of {self.cache.pages} pages together, but do "
-                "not; ask about fewer at once, or give `load` a larger `cache_bytes`"
-            )
         self.cache.reserve(wanted)
         copies: list[tuple[int, int]] = []
         placements = [self.cache.place(sequence, first, copies) for sequence, first in wanted]
@@ -104,14 +99,13 @@ class Lane:
             begins.append(len(tokens))
             tables.append(self._filler)
         wanted += [len(tokens) - 1] * (self._at_least - len(wanted))
-        pages = [len(table) for table in tables]
         feed: dict[str, NDArray[Any]] = {
             "input_ids": np.array(tokens, np.int64),  # (tokens,)
             "position_ids": np.array(positions, np.int64),  # (tokens,)
             "past_lens": np.array(pasts, np.int32),  # (sequences,)
             "subsequence_begins": np.array(begins, np.int32),  # (sequences + 1,)
             "block_indices": np.concatenate(tables),  # (pages,)
-            "block_indices_begins": np.cumsum([0, *pages], dtype=np.int32),  # (sequences + 1,)
+            "block_indices_begins": np.array([0, *accumulate(map(len, tables))], np.int32),  # (sequences + 1,)
             "max_context_len": np.array(
                 max(self._at_least, *(request.sequence.length for request in requests)), np.int32
             ),  # ()

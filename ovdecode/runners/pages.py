@@ -142,7 +142,8 @@ class PageCache:
 
     def store(self, placement: Placement) -> None:
         """Note that what was placed is now computed."""
-        self._page.update(placement.placed)
+        for sequence, page in placement.placed:
+            self._page[sequence] = page
 
     def fits(self, wanted: list[tuple[Sequence, int]]) -> int:
         """How many of these, each with its first position to write, the cache can hold at the same time."""
@@ -159,12 +160,20 @@ class PageCache:
     def reserve(self, wanted: list[tuple[Sequence, int]]) -> None:
         """Begin an inference for these: free pages enough by evicting others, those longest unused first.
 
-        `fits` must hold. An evicted sequence is not lost: whoever asks about it next recomputes it from its tokens. So
-        does one that would only fit if it did not hold on to what is cached of it.
+        An evicted sequence is not lost: whoever asks about it next recomputes it from its tokens. So does one that
+        would only fit if it did not hold on to what is cached of it.
+
+        Raises:
+            CacheError: if they do not fit together.
         """
         self.clock += 1
         if self._ample(wanted):
             return
+        if self.fits(wanted) < len(wanted):
+            raise CacheError(
+                f"these {len(wanted)} sequences must fit the cache of {self.pages} pages together, but do not; "
+                "ask about fewer at once, or give `load` a larger `cache_bytes`"
+            )
         need = sum(self._need(sequence, first) for sequence, first in wanted)
         kept = set[int]().union(*(self._held(sequence, first) for sequence, first in wanted))
         if need + len(kept) > self.pages:  # one alone, of which it can be told exactly
