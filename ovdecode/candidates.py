@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from ovdecode.random import Random
 
 Mask = NDArray[np.bool_]
+_SINGLE = 1e-20, 1e20
+"""Between these divisors, single precision holds the quotients of logits."""
+
+
+def _bounded(divisor: float) -> float:
+    """The divisor, moved to where double precision holds the quotient of every single-precision number.
+
+    The distribution stays the same: beyond these bounds, the least difference is certainty, or the largest is none.
+    """
+    return min(max(divisor, 1e-250), 1e250)
 
 
 class Candidates:
@@ -46,6 +56,8 @@ class Candidates:
         """Logits, shape (n,)."""
         if self._divisor == 1:
             return self._undivided
+        if not _SINGLE[0] < self._divisor < _SINGLE[1]:
+            return self._undivided.astype(np.float64) / _bounded(self._divisor)
         divided: Floats = self._undivided / self._undivided.dtype.type(self._divisor)
         return divided
 
@@ -92,7 +104,7 @@ class Candidates:
         """
         if len(self._undivided) == 0:
             raise LogitsError("no token is left possible; a constraint and another processor exclude each other")
-        peak = float(self._undivided.max()) / self._divisor
+        peak = float(self._undivided.max()) / _bounded(self._divisor)
         if not isfinite(peak):
             what = "all -inf, so no token is left possible" if peak == -np.inf else f"not numbers (largest: {peak})"
             raise LogitsError(f"`logits` must have a finite maximum; they are {what}")

@@ -16,7 +16,7 @@ class ConfigurationError(OvdecodeError, ValueError):
 
 
 class UnknownNameError(OvdecodeError, LookupError):
-    """No plugin, parameter or preset has that name; the message says which come near."""
+    """No plugin or parameter has that name; the message says which come near."""
 
 
 class StrategyError(OvdecodeError, TypeError):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ovdecode.errors import ModelError, PrecisionError
+from ovdecode.errors import ConfigurationError, ModelError, OvdecodeError, PrecisionError
 from ovdecode.model import Model
 from ovdecode.models.folder import ModelFolder
 from ovdecode.models.source import DEFAULT_MODEL, cache_folder, locate
@@ -49,14 +49,15 @@ def load(
         tokenizer: which of the two tokenizers encodes and decodes.
         weights: how the weights of a GGUF file are stored when it is converted.
         threads: how many CPU threads an inference may use; the device's default if None.
-        properties: further OpenVINO properties; they win over all others.
+        properties: further OpenVINO properties; they win over all others, but must not contradict the precision.
         cache_bytes: bound on the key/value cache. Memory is taken as it is used.
         progress: show progress of a download or conversion; by default only on a terminal.
 
     Raises:
         ModelError: if there is no such model, or it is no language model.
-        PrecisionError: if the precision does not hold on this device.
-        ConfigurationError: if a name is none of the above.
+        PrecisionError: if the precision does not hold on this device, or the properties contradict it.
+        ConfigurationError: if a name is none of the above, a number is out of range, or OpenVINO refuses the device or
+            the properties.
 
     Example:
         >>> import ovdecode as od
@@ -70,6 +71,9 @@ def load(
     one_of("precision", precision, Precision)
     one_of("runner", runner, RunnerName)
     one_of("tokenizer", tokenizer, Literal["huggingface", "openvino"])
+    if threads is not None:
+        _check_count("threads", threads)
+    _check_count("cache_bytes", cache_bytes)
     folder = locate(source, weights=weights, progress=progress)
     options = {
         **({"INFERENCE_NUM_THREADS": threads} if threads is not None else {}),
@@ -77,9 +81,6 @@ def load(
         **(properties or {}),
     }
     made = _make_runner(folder, runner, device, precision, options, cache_bytes)
-    # A loaded model is hundreds of thousands of objects that stay: the collector need not look at them in every round.
-    gc.collect()
-    gc.freeze()
     sibling = partial(
         load,
         device=device,
@@ -114,29 +115,63 @@ def _make_runner(
         chosen = "explicit" if model_form(model) == "explicit" else "paged"
 
     def make(kind: str) -> ModelRunner:
-        made: ModelRunner = getattr(import_module(f"ovdecode.runners.{kind}"), f"{kind.capitalize()}Runner")(
-            model,
-            device,
-            precision,
-            properties,
-            cache_bytes=cache_bytes,
-            context_length=folder.context_length,
-        )
+        make_one = getattr(import_module(f"ovdecode.runners.{kind}"), f"{kind.capitalize()}Runner")
+        with _compiling(device, properties):
+            made: ModelRunner = make_one(
+                model,
+                device,
+                precision,
+                properties,
+                cache_bytes=cache_bytes,
+                context_length=folder.context_length,
+            )
         self_test(made)
         return made
 
     try:
         return make(chosen)
-    except (PagingUnsupported, PrecisionError) as error:
+    except (PagingUnsupported, PrecisionError, ConfigurationError) as error:
         if runner != "auto" or chosen != "paged":
             raise
         if precision != "fast":
+            if not isinstance(error, PagingUnsupported):
+                raise
             raise PrecisionError(
                 f"`precision` must be 'fast' for `{folder.name}` on {device}, which can't run paged otherwise "
                 f"({error}), got {precision!r}"
             ) from error
+        made = make("stateful")
         log.warning("`%s` can't run paged, so the stateful runner is used: %s", folder.name, error)
-        return make("stateful")
+        return made
+
+
+@contextmanager
+def _compiling(device: str, properties: Mapping[str, Any]) -> Iterator[None]:
+    """Say which parameters to look at, if OpenVINO refuses what is done here."""
+    try:
+        yield
+    except OvdecodeError:
+        raise
+    except RuntimeError as error:
+        import openvino as ov
+
+        raise ConfigurationError(
+            f"`device` must be one of {', '.join(ov.Core().available_devices)} on this machine, and `properties` what "
+            f"it knows, but OpenVINO refuses {device!r} with {dict(properties)}: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What OpenVINO says, without the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("Exception from ")) or str(error)
+
+
+def _check_count(parameter: str, value: Any) -> None:
+    from ovdecode.plugin import is_whole
+
+    if not is_whole(value) or value < 1:
+        raise ConfigurationError(f"`{parameter}` must be a whole number of at least 1, got {value!r}")
 
 
 def _read(folder: ModelFolder) -> ov.Model:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Items
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.engine import Engine, Piece, Task
 from ovdecode.errors import ConfigurationError, PromptError
 from ovdecode.generation import Generation
 from ovdecode.runners.base import ModelRunner
-from ovdecode.runners.table import TableRunner
 from ovdecode.strategy import Strategy
 from ovdecode.vocabulary import Vocabulary
 
@@ -85,8 +85,16 @@ class Model:
         return self._siblings[source]
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text."""
-        return self.vocabulary.spelling.encode(text)
+        """The token ids of a text as a prompt: with the BOS token, where the tokenizer adds one, and never an EOS."""
+        return [*self._beginning, *self.vocabulary.spelling.encode(text)]
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """What the tokenizer puts before every text."""
+        if self.tokenizer is None:
+            return []
+        text, whole = self.tokenizer.encode("a"), self.tokenizer.encode("a", add_special_tokens=True)
+        return next((whole[:start] for start in range(len(whole)) if whole[start : start + len(text)] == text), [])
 
     def apply_chat_template(self, messages: Items[Any]) -> list[int]:
         """The token ids of a conversation, ready for the model's reply.
@@ -111,6 +119,3 @@ def run(tasks: Iterable[Task], *, max_live: int = 64, max_tokens: int = 512) -> 
         max_tokens: bound on tokens in one inference.
     """
     return Engine(max_live=max_live, max_tokens=max_tokens).run(tasks)
-
-
-__all__ = ["Model", "TableRunner", "run"]

@@ -24,15 +24,6 @@ def log_softmax(logits: Floats) -> Floats:
     return logprobs
 
 
-def softmax(logits: Floats) -> Floats:
-    """Probabilities of a row, shape (n,) to shape (n,), each weight exponentiated once."""
-    weights: Floats = np.subtract(logits, logits.max())
-    np.exp(weights, out=weights)
-    # A double-precision divisor would take the whole row through a slow casting loop.
-    weights /= weights.dtype.type(weights.sum(dtype=np.float64))
-    return weights
-
-
 def top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     """Where the `count` largest values are, in rising order of index; ties go to the lower index.
 

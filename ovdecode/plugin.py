@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache, wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, cast, get_args, get_type_hints
 
 from ovdecode.errors import ConfigurationError
 
@@ -30,26 +31,71 @@ class Plugin:
 
     `str(plugin)` is its spec string, and `parse` of that string is equal to the plugin.
 
-    Parameters that are annotated as a plain number, text or truth value are checked for that; a class that demands more
-    (a range, a length) says so in a `__post_init__` of its own, with `require`.
+    Parameters that are annotated as a plain number, text, truth value or plugin are checked for that, always and first;
+    a class that demands more (a range, a length) says so in a `__post_init__` of its own, with `require`.
     """
 
     name: ClassVar[str] = ""
     family: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = cls.__dict__.get("__post_init__")
+        if own is not None:
+            cls.__post_init__ = _checked_first(own)  # type: ignore[method-assign]
+
     def __post_init__(self) -> None:
-        for parameter in dataclasses.fields(self):
-            annotation = getattr(parameter.type, "__name__", str(parameter.type))
-            kind, *optional = (part.strip() for part in annotation.split("|"))
-            value = getattr(self, parameter.name)
-            if kind in _PLAIN and not (value is None and "None" in optional):
-                holds, requirement = _PLAIN[kind]
-                require(self, parameter.name, holds(value), requirement)
+        _check_types(self)
 
     def __str__(self) -> str:
         from ovdecode.spec import format_spec
 
         return format_spec(self)
+
+
+def _checked_first(post_init: Callable[..., None]) -> Callable[..., None]:
+    """A class's own `__post_init__`, after the check of types: it can neither be forgotten nor come too late."""
+
+    @wraps(post_init)
+    def checked(self: Plugin, *init_only: Any) -> None:
+        _check_types(self)
+        post_init(self, *init_only)
+
+    return checked
+
+
+def _check_types(plugin: Plugin) -> None:
+    for parameter in dataclasses.fields(plugin):
+        if not parameter.init:
+            continue
+        value = getattr(plugin, parameter.name)
+        annotation = getattr(parameter.type, "__name__", str(parameter.type))
+        kinds = [part.strip() for part in annotation.split("|")]
+        if value is None and "None" in kinds:
+            continue
+        if kinds[0] in _PLAIN and set(kinds[1:]) <= {"None"}:
+            holds, requirement = _PLAIN[kinds[0]]
+            require(plugin, parameter.name, holds(value), requirement)
+        elif plugins := plugin_types(type(plugin), parameter.name):
+            names = " or ".join(each.name for each in plugins if each.name)
+            requirement = f"a {plugins[0].family}" + (f": {names}" if names else "")
+            require(plugin, parameter.name, isinstance(value, plugins), requirement)
+
+
+def plugin_types(kind: type[Plugin], parameter: str) -> tuple[type[Plugin], ...]:
+    """The classes that a parameter of a plugin class may hold; none if it is annotated as anything but plugins."""
+    hint = _hints(cast(Any, kind)).get(parameter)
+    alternatives = [each for each in get_args(hint) or (hint,) if each is not type(None)]
+    sound = all(isinstance(each, type) and issubclass(each, Plugin) for each in alternatives)
+    return tuple(alternatives) if sound else ()
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except NameError:  # a name that only type checkers see, or that is local to a function
+        return {}
 
 
 def require(plugin: Plugin, parameter: str, holds: bool, requirement: str) -> None:

@@ -40,10 +40,11 @@ class LogitsProcessor(Plugin):
         """The single processors that this one consists of, in order."""
         return (self,)
 
-    def __or__(self, other: LogitsProcessor) -> Chain:
+    def __or__(self, other: LogitsProcessor) -> LogitsProcessor:
         if not isinstance(other, LogitsProcessor):
             return NotImplemented
-        return Chain(self.stages + other.stages)
+        stages = self.stages + other.stages
+        return stages[0] if len(stages) == 1 else Chain(stages)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from operator import index as whole
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ class Random:
     """A counter-based stream of random numbers (Philox; Salmon et al. 2011, "Parallel random numbers: as easy as
     1, 2, 3"). Nothing outside the key has an influence on what it gives.
 
-    Every discrete choice goes through `choose`, so that a test can enumerate all of them.
+    Every discrete choice goes through `choose` or `flip`, so that a test can enumerate all of them.
 
     Args:
         key: anything with a stable text, such as (seed, prompt tokens, sample).
@@ -28,7 +29,7 @@ class Random:
 
     def split(self, index: int) -> Random:
         """An independent stream for branch `index`; the same one each time."""
-        return Random(*self.key, index)
+        return Random(*self.key, whole(index))
 
     def choose(self, weights: Floats) -> int:
         """Index i with a probability of weights[i] / sum(weights); weights are non-negative, shape (n,)."""

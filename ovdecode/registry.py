@@ -51,7 +51,14 @@ def register(name: str) -> Callable[[PluginType], PluginType]:
 
 @cache
 def _announced(family: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUPS[family])}
+    announced: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUPS[family]):
+        first = announced.setdefault(entry.name, entry)
+        if first.value != entry.value:
+            log.warning(
+                "%s `%s` is announced twice: %s is used, %s is left out", family, entry.name, first.value, entry.value
+            )
+    return announced
 
 
 def names(family: str) -> list[str]:

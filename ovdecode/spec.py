@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
@@ -21,6 +22,10 @@ from ovdecode.registry import lookup, unknown
 from ovdecode.stopping import AllOf, AnyOf, Not, StoppingCriterion
 
 _TOKEN = re.compile(r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>[^\s"()\[\]|&~:=,]+)|(?P<mark>[()\[\]|&~:=,]))""")
+_COMBINATIONS: dict[tuple[str, str], Callable[[tuple[Any, ...]], Plugin]] = {
+    (kind.family, kind.name): kind for kind in (Chain, AnyOf, AllOf)
+}
+"""What is written by name only when it combines fewer than two."""
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
 
@@ -44,35 +49,46 @@ def parse(text: str, family: str = "strategy") -> Plugin:
 
 def format_spec(plugin: Plugin) -> str:
     """The shortest spec string that parses to an equal plugin."""
-    if isinstance(plugin, Chain) and plugin.processors:
-        return "|".join(_operand(part) for part in plugin.processors)
-    if isinstance(plugin, AnyOf):
-        return "|".join(_operand(part) for part in plugin.criteria)
-    if isinstance(plugin, AllOf):
-        return "&".join(_operand(part) for part in plugin.criteria)
+    if isinstance(plugin, Chain):
+        return _combination("|", plugin.name, plugin.processors)
+    if isinstance(plugin, AnyOf | AllOf):
+        return _combination("|" if isinstance(plugin, AnyOf) else "&", plugin.name, plugin.criteria)
     if isinstance(plugin, Not):
         return f"~{_operand(plugin.criterion)}"
     given = []
     for field in dataclasses.fields(plugin):
         value = getattr(plugin, field.name)
-        if value != field.default:
+        if field.init and value != _default(field):
             given.append(f"{field.name}={_format_value(value)}")
     return f"{plugin.name}:{','.join(given)}" if given else plugin.name
 
 
 def parameters(plugin: type[Plugin]) -> dict[str, Any]:
     """Parameter name to default of a plugin class; `dataclasses.MISSING` where it must be given."""
-    return {field.name: field.default for field in dataclasses.fields(plugin) if field.init}
+    return {field.name: _default(field) for field in dataclasses.fields(plugin) if field.init}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _combination(mark: str, name: str, parts: tuple[Plugin, ...]) -> str:
+    """Operands between marks; a combination of fewer than two has no mark to show, and is named."""
+    return mark.join(map(_operand, parts)) if len(parts) > 1 else "".join([name, *map(_parenthesised, parts)])
+
+
+def _parenthesised(plugin: Plugin) -> str:
+    return f"({plugin})"
 
 
 def _operand(plugin: Plugin) -> str:
-    text = format_spec(plugin)
-    return f"({text})" if isinstance(plugin, AnyOf | AllOf | Chain) else text
+    combined = isinstance(plugin, AnyOf | AllOf | Chain)
+    return _parenthesised(plugin) if combined else str(plugin)
 
 
 def _format_value(value: Any) -> str:
     if isinstance(value, Plugin):
-        return f"({format_spec(value)})"
+        return _parenthesised(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple | set | frozenset):
@@ -164,16 +180,16 @@ class _Parser:
             return plugin
         return self.plugin(family)
 
-    def plugin(self, family: str) -> Plugin:
+    def plugin(self, family: str, *, bare: bool = False) -> Plugin:
         name = self.take()
-        if (family, name) == ("processor", Chain.name):
-            return Chain()
+        if (family, name) in _COMBINATIONS:
+            return _COMBINATIONS[family, name](self.only_part(family))
         plugin = lookup(family, name)
         known = parameters(plugin)
         hints = get_type_hints(plugin)
         given: dict[str, Any] = {}
         separator = ":"
-        while self.next == separator:
+        while self.next == separator and not bare:  # after a bare word, a comma goes on with the outer plugin
             self.take(separator)
             parameter = self.take()
             if parameter not in known:
@@ -188,9 +204,18 @@ class _Parser:
             raise self.error(f"a value for `{missing[0]}` of `{name}`")
         return plugin(**given)
 
+    def only_part(self, family: str) -> tuple[Any, ...]:
+        """The one part of a combination that is written by its name, if it has one."""
+        if self.next != "(":
+            return ()
+        return (self.unit(family),)
+
     def value(self, hint: Any) -> Any:
+        plugins = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Plugin)]
+        wordless = plugins and str not in get_args(hint)
+        if wordless and self.next not in ("(", "[") and self.next.lower() not in _CONSTANTS:
+            return self.plugin(plugins[0].family, bare=True)
         if self.next == "(":
-            plugins = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Plugin)]
             if not plugins:
                 raise self.error(f"a plain value, not one in parentheses, before {self.next!r}")
             self.take("(")

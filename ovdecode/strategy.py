@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from ovdecode.candidates import Candidates
+from ovdecode.errors import StrategyError
 from ovdecode.forward import Forward, Logits
 from ovdecode.plugin import Plugin
 from ovdecode.processor import Chain, LogitsProcessor
@@ -85,10 +87,40 @@ class Strategy(Plugin):
 
 
 def outcome(value: Sequence | Outcome) -> Outcome:
-    """The return value of any strategy, as an `Outcome`; a bare sequence is scored by its log-probability."""
+    """The return value of any strategy, as an `Outcome`; a bare sequence is scored by its log-probability.
+
+    Raises:
+        StrategyError: if it is neither.
+    """
     if isinstance(value, Outcome):
         return value
+    if not isinstance(value, Sequence):
+        raise StrategyError(
+            f"a strategy must return a Sequence or an Outcome, but returned {type(value).__name__}: {value!r:.80}"
+        )
     return Outcome((Hypothesis(value, value.logprob),))
+
+
+def requests_of(value: Any, asker: Callable[[], str]) -> list[Request]:
+    """What a decoding yielded, as a list of requests.
+
+    Args:
+        value: a request, or a list of at least one.
+        asker: tells who yielded it; the error begins with that.
+
+    Raises:
+        StrategyError: for anything else.
+    """
+    requests: list[Request] = value if isinstance(value, list) else [value]
+    if not requests:
+        raise StrategyError(f"{asker()} must yield at least one request, but yielded an empty list")
+    for item in requests:
+        if not isinstance(item, Sequence | Forward):
+            raise StrategyError(
+                f"{asker()} must yield a Sequence, a Forward, or a list of these, but yielded "
+                f"{type(item).__name__}: {item!r:.80}"
+            )
+    return requests
 
 
 def gather(decodings: Iterable[Decoding]) -> Generator[list[Request], Any, list[Sequence | Outcome]]:
@@ -96,8 +128,17 @@ def gather(decodings: Iterable[Decoding]) -> Generator[list[Request], Any, list[
 
     Each round asks for what all unfinished decodings want. Results come in the order of the decodings. If one raises,
     all are closed and the error goes on.
+
+    Raises:
+        StrategyError: if one is no generator, or yields anything but requests.
     """
     running = list(decodings)
+    for index, decoding in enumerate(running):
+        if not hasattr(decoding, "send"):
+            raise StrategyError(
+                f"decoding {index} of `gather` must be a generator (use `yield` in `decode`), but is "
+                f"{type(decoding).__name__}: {decoding!r:.80}"
+            )
     results: dict[int, Sequence | Outcome] = {}
     wanted: dict[int, Request | list[Request]] = {}
 
@@ -113,7 +154,11 @@ def gather(decodings: Iterable[Decoding]) -> Generator[list[Request], Any, list[
             resume(index, None)
         while wanted:
             asked = list(wanted.items())
-            answers = yield [request for _, want in asked for request in (want if isinstance(want, list) else [want])]
+            answers = yield [
+                request
+                for index, want in asked
+                for request in requests_of(want, partial("decoding {} of `gather`".format, index))
+            ]
             given = iter(answers)
             for index, want in asked:
                 resume(index, [next(given) for _ in want] if isinstance(want, list) else next(given))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from ovdecode.candidates import Candidates
 from ovdecode.errors import LogitsError
 from ovdecode.forward import Logits
 from ovdecode.numerics import log_softmax, logsumexp
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -66,14 +66,14 @@ class BeamSearch(Strategy):
     num_return_sequences: int = 1
 
     def __post_init__(self) -> None:
-        positive = _whole(self.num_beams) and self.num_beams >= 1
+        positive = is_whole(self.num_beams) and self.num_beams >= 1
         require(self, "num_beams", positive, "a whole number of at least 1")
         finite = isinstance(self.length_penalty, Real) and math.isfinite(self.length_penalty)
         require(self, "length_penalty", finite, "a finite number")
         known = isinstance(self.early_stopping, bool) or self.early_stopping == "never"
         require(self, "early_stopping", known, 'true, false or "never"')
         count = self.num_return_sequences
-        fits = _whole(count) and 1 <= count <= self.num_beams
+        fits = is_whole(count) and 1 <= count <= self.num_beams
         require(self, "num_return_sequences", fits, f"between 1 and `num_beams`, which is {self.num_beams}")
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
@@ -135,7 +135,3 @@ class BeamSearch(Strategy):
         if self.early_stopping == "never" and self.length_penalty > 0:
             length = math.inf if bound is None else bound
         return self._final(best.score, length) > finished[-1].score
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from math import isnan
 from typing import ClassVar, Literal
 
-from ovdecode.plugin import require
+from ovdecode.forward import Forward
+from ovdecode.plugin import is_whole, require
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -49,9 +50,8 @@ class BestOfN(Strategy):
     score: Literal["logprob", "mean_logprob"] = "logprob"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.n, Integral) and not isinstance(self.n, bool)
+        whole = is_whole(self.n)
         require(self, "n", whole and self.n >= 1, "a whole number of at least 1")
-        require(self, "strategy", isinstance(self.strategy, Strategy), "a strategy, such as (sampling)")
         require(self, "score", self.score in ("logprob", "mean_logprob"), "logprob or mean_logprob")
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
@@ -59,6 +59,10 @@ class BestOfN(Strategy):
         each = replace(self.strategy, processors=self.processors | self.strategy.processors)
         results = yield from gather(each.decode(prompt, stop, rng.split(index)) for index in range(self.n))
         sequences = [outcome(result).sequence for result in results]
+        # A token not chosen from logits (a forced phrase) has no known probability until the model is asked.
+        unknown = [one for one in sequences if isnan(one.logprob)]
+        if unknown:
+            yield [Forward(one, last=one.generated_length + 1) for one in unknown]
         ranked = [Hypothesis(sequence, self._score(sequence, prompt)) for sequence in sequences]
         return Outcome(tuple(sorted(ranked, key=lambda hypothesis: -hypothesis.score)))
 

@@ -78,14 +78,14 @@ class ContrastiveDecoding(Strategy):
             if self.temperature is None:
                 sequence += scores.argmax()
             else:
-                sequence += scores.with_logits(scores.logits / float(self.temperature)).draw(rng)
+                sequence += scores.divided(float(self.temperature)).draw(rng)
         return sequence
 
     def _scores(self, expert: Candidates, amateur: Logits) -> Candidates:
         """The plausible candidates with their scores, up to a constant: logits differ from log-probabilities
         by one."""
         plausible = expert.keep(expert.checked >= expert.logits.max() + math.log(self.alpha))
-        against = amateur[plausible.ids] / float(self.amateur_temperature)
+        against = Candidates(amateur[plausible.ids]).divided(float(self.amateur_temperature)).logits
         if self.beta is None:
             return plausible.with_logits(plausible.logits - against)
         return plausible.with_logits((1 + float(self.beta)) * plausible.logits - float(self.beta) * against)

@@ -58,7 +58,6 @@ class Speculative(Strategy):
     def __post_init__(self) -> None:
         stepwise = isinstance(self.strategy, Greedy | Sampling)
         require(self, "strategy", stepwise, "greedy or sampling, whose tokens can be verified one by one")
-        require(self, "proposer", isinstance(self.proposer, Proposer), "a proposer, such as (prompt_lookup)")
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
         """Draft, verify, keep what is accepted and one token more."""

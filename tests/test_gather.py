@@ -9,8 +9,9 @@ import pytest
 
 import ovdecode as od
 from ovdecode import Sequence, Vocabulary, gather
+from ovdecode.errors import StrategyError
 from ovdecode.forward import Forward
-from ovdecode.strategy import Decoding
+from ovdecode.strategy import Decoding, outcome
 
 PROMPT = Vocabulary(10).prompt([0])
 
@@ -130,3 +131,26 @@ def test_in_an_engine_the_rounds_are_one_inference_each() -> None:
     assert len(calls) == generation.cost.forwards == 4
     assert calls[0] == 1  # five equal requests are one
     assert max(calls) > 1
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "decoding 1 of `gather` must yield at least one request"),
+        (None, "decoding 1 of `gather` must yield .* but yielded NoneType"),
+        ([3], "decoding 1 of `gather` must yield .* but yielded int: 3"),
+    ],
+)
+def test_what_is_no_request_is_refused_where_it_is_gathered(value: Any, message: str) -> None:
+    def wrong() -> Any:
+        yield value
+
+    with pytest.raises(StrategyError, match=message):
+        play(gather([counting(1), wrong()]))
+
+
+def test_only_generators_are_gathered() -> None:
+    with pytest.raises(StrategyError, match=r"decoding 0 of `gather` must be a generator .* but is int: 3"):
+        play(gather([3]))  # type: ignore[list-item]
+    with pytest.raises(StrategyError, match="must return a Sequence or an Outcome, but returned NoneType"):
+        outcome(None)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -73,3 +75,30 @@ def test_the_wheel_installs_and_decodes_away_from_the_checkout(built, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "(1, 0, 1)"
+
+
+def test_an_editable_install_is_the_checkout(tmp_path):
+    """In an environment of its own, which reads this one's packages and changes nothing in it."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    around = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    (site / "zz_around.pth").write_text("\n".join(sorted(around)))  # comes after the editable install's own file
+    before = _installed()
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", "--ignore-installed", "--editable", str(ROOT)]
+    result = subprocess.run([*pip, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert len(list(site.glob("ovdecode-*.dist-info"))) == 1
+    assert _installed() == before
+    probe = [str(python), "-c", PROBE, str(ROOT / "ovdecode")]
+    result = subprocess.run(probe, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "(1, 0, 1)"
+
+
+def _installed() -> dict[str, int]:
+    """What this environment knows of the package, and when each file of that changed."""
+    site = Path(sysconfig.get_path("purelib"))
+    files = [*site.glob("*ovdecode*"), *site.glob("*ovdecode*/*")]
+    return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}

@@ -121,3 +121,7 @@ def test_weights_are_not_changed() -> None:
     weights = np.ones(600, np.float32)
     weights.flags.writeable = False
     assert 0 <= Random(0).choose(weights) < 600
+
+
+def test_a_branch_is_the_same_whatever_kind_of_number_names_it() -> None:
+    assert Random(1).split(np.int64(1)).uniform() == Random(1).split(1).uniform()  # type: ignore[arg-type]

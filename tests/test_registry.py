@@ -154,3 +154,18 @@ def test_an_unknown_name_is_told_its_neighbours(family: str, name: str, message:
 def test_an_attribute_that_is_no_plugin() -> None:
     with pytest.raises(AttributeError, match="`ovdecode` has no attribute `Gredy`"):
         od.Gredy  # noqa: B018
+
+
+@pytest.mark.usefixtures("session")
+def test_of_two_that_announce_one_name_the_first_wins_and_that_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*, group: str) -> list[EntryPoint]:
+        return [*entry_points(group=group), EntryPoint("greedy", "elsewhere:Greedy", group)]
+
+    monkeypatch.setattr(registry, "entry_points", twice)
+    with caplog.at_level(logging.WARNING, logger="ovdecode"):
+        assert registry.lookup("strategy", "greedy") is od.Greedy
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "`greedy` is announced twice" in told
+    assert "elsewhere:Greedy is left out" in told

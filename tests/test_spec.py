@@ -12,11 +12,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import ovdecode as od
+from ovdecode import registry
 from ovdecode.errors import ConfigurationError, UnknownNameError
 from ovdecode.processor import Chain
 from ovdecode.registry import lookup, names
 from ovdecode.spec import format_spec, parameters, parse
-from ovdecode.stopping import AnyOf
+from ovdecode.stopping import AllOf, AnyOf
 
 KNOWN: list[tuple[str, Any]] = [
     ("greedy", od.Greedy()),
@@ -119,7 +120,12 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
         ("sampling:temperature=hot", "strategy", ConfigurationError, "`temperature`.*got 'hot'"),
         ("sampling:temperature=(greedy)", "strategy", ConfigurationError, "a plain value"),
         ("best_of_n:strategy=(gredy)", "strategy", UnknownNameError, "did you mean `greedy`"),
-        ("best_of_n:strategy=greedy", "strategy", ConfigurationError, "`strategy` of `best_of_n` must be"),
+        ("best_of_n:strategy=gredy", "strategy", UnknownNameError, "did you mean `greedy`"),
+        ("speculative:strategy=beam", "strategy", ConfigurationError, "must be a strategy: greedy or sampling"),
+        ("sampling:processors=temperature", "strategy", ConfigurationError, "a value for `temperature`"),
+        ("greedy:processors=repetition", "strategy", ConfigurationError, "a value for `penalty` of `repetition`"),
+        ("top_k:k=true", "processor", ConfigurationError, "`k` of `top_k` must be a whole number, got True"),
+        ("greedy:processors=none", "strategy", ConfigurationError, "`processors` of `greedy` must be a processor"),
         ("max_new_tokens", "stopping", ConfigurationError, "a value for `count` of `max_new_tokens`"),
         ("greedy|greedy", "strategy", ConfigurationError, "only processors and stopping criteria"),
         ("~greedy", "strategy", ConfigurationError, "only processors and stopping criteria"),
@@ -247,3 +253,62 @@ def test_malformed_strings_and_repeated_parameters_are_refused(text, message):
     family = "stopping" if text.startswith("stop") else "processor"
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         parse(text, family)
+
+
+def test_a_word_where_a_plugin_belongs_names_one() -> None:
+    found = parse("speculative:proposer=prompt_lookup,strategy=sampling")
+    assert found == od.Speculative(strategy=od.Sampling(), proposer=od.PromptLookup())
+
+
+def test_a_combination_of_fewer_than_two_is_its_text() -> None:
+    top_k, eos = od.TopK(3), od.Eos()
+    assert top_k | Chain() == Chain() | top_k == top_k
+    assert Chain() | Chain() == Chain()
+    for processor in (Chain(), Chain((top_k,)), Chain((Chain((top_k, top_k)),)), Chain((Chain((top_k,)), top_k))):
+        assert parse(str(processor), "processor") == processor
+    for stop in (AnyOf((eos,)), AllOf((eos,)), AnyOf((eos & eos,)), AllOf((AnyOf((eos,)), eos))):
+        assert parse(str(stop), "stopping") == stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Factory(od.Strategy):
+    """With a default that is made, and a field that is no parameter."""
+
+    tokens: tuple[int, ...] = dataclasses.field(default_factory=tuple)
+    derived: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "derived", 7)
+
+    def decode(self, prompt: Any, stop: Any, rng: Any) -> Any:
+        yield prompt
+        return prompt
+
+
+def test_made_defaults_are_not_missing_and_derived_fields_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    od.register("factory")(Factory)
+    assert str(Factory()) == "factory"
+    assert parse("factory") == Factory()
+    assert parse(str(Factory((1, 2)))) == Factory((1, 2))
+    assert str(Factory((1, 2))) == "factory:tokens=[1,2]"
+
+
+def test_a_function_prints_the_same_inside_a_combination() -> None:
+    odd = od.When(lambda sequence: True, "odd")
+    assert str(od.Eos() | odd) == f"eos|{odd}"
+    assert str(~odd) == f"~{odd}"
+
+
+def test_types_are_checked_before_and_whatever_a_class_does_itself() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Late(od.Strategy):
+        width: int = 1
+
+        def __post_init__(self) -> None:
+            assert self.width + 1
+
+    with pytest.raises(ConfigurationError, match="`width` of `Late` must be a whole number, got 'x'"):
+        Late(width="x")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="`processors` of `greedy` must be a processor, got None"):
+        od.Greedy(processors=None)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.generation import Candidate, Cost, Generation
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StopReason
-from ovdecode.strategy import Decoding, Hypothesis, Outcome, outcome
+from ovdecode.strategy import Decoding, Hypothesis, Outcome, outcome, requests_of
 
 if TYPE_CHECKING:
     from ovdecode.model import Model
@@ -154,13 +154,8 @@ class Job:
     def _requests(self, value: Any) -> list[Forward]:
         self._single = not isinstance(value, list)
         requests = []
-        for item in [value] if self._single else value:
+        for item in requests_of(value, self._place):
             request = Forward(item) if isinstance(item, Sequence) else item
-            if not isinstance(request, Forward):
-                raise StrategyError(
-                    f"{self._place()} must yield a Sequence, a Forward, or a list of these, but yielded "
-                    f"{type(item).__name__}: {item!r:.80}"
-                )
             if isinstance(request.model, str):
                 request = Forward(
                     request.sequence,
@@ -184,8 +179,6 @@ class Job:
                     f"{request.sequence.length}; call `stop` before it extends a sequence"
                 )
             requests.append(request)
-        if not requests:
-            raise StrategyError(f"{self._place()} must yield at least one request, but yielded an empty list")
         return requests
 
     def model_of(self, request: Forward) -> Model:

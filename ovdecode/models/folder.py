@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,7 @@ class ModelFolder:
         path: The folder.
         xml: The model's graph; its weights are the `.bin` beside it.
         name: What to call the model in tables.
-        config: The content of `config.json`, empty if there is none.
         eos_token_ids: The ids that end a text, of `generation_config.json`, then of `config.json`.
-        bos_token_id: The id that begins a text, if any.
         context_length: The longest sequence in tokens, if the configuration tells.
         vocab_size: The number of logits, if the configuration tells.
     """
@@ -36,9 +33,7 @@ class ModelFolder:
     path: Path
     xml: Path
     name: str
-    config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     eos_token_ids: tuple[int, ...] = ()
-    bos_token_id: int | None = None
     context_length: int | None = None
     vocab_size: int | None = None
 
@@ -58,19 +53,16 @@ def read_folder(path: Path, *, xml: Path | None = None, name: str | None = None)
     xml = xml or path / MODEL_FILE
     _check_model(xml)
     config = read_json(path / "config.json")
-    text_config = {**config, **config.get("text_config", {})}
+    config.update(config.get("text_config", {}))
     generation = read_json(path / "generation_config.json")
-    eos = _ids(generation.get("eos_token_id")) + _ids(text_config.get("eos_token_id"))
-    bos = _ids(generation.get("bos_token_id")) + _ids(text_config.get("bos_token_id"))
+    eos = _ids(generation.get("eos_token_id")) + _ids(config.get("eos_token_id"))
     return ModelFolder(
         path=path,
         xml=xml,
         name=name or path.resolve().name,
-        config=config,
         eos_token_ids=tuple(dict.fromkeys(eos)) or _eos_of_tokenizer(path),
-        bos_token_id=bos[0] if bos else None,
-        context_length=next((int(text_config[key]) for key in _CONTEXT_KEYS if text_config.get(key)), None),
-        vocab_size=text_config.get("vocab_size"),
+        context_length=next((int(config[key]) for key in _CONTEXT_KEYS if config.get(key)), None),
+        vocab_size=config.get("vocab_size"),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ovdecode.errors import ModelError
 from ovdecode.runners.anatomy import describe_ports, find_output
 from ovdecode.runners.explicit_graph import to_explicit
+from ovdecode.runners.precision import EXACT, unmet
 from ovdecode.runners.slots import Step
 from ovdecode.runners.stateful import StatefulRunner
 from ovdecode.runners.stateful_graph import Outputs, StatefulGraph, StatefulMemory, static_size
@@ -48,8 +49,8 @@ class ExplicitGraph(StatefulGraph):
         """Whether everything is computed and kept in f32."""
         import openvino as ov
 
-        kinds = {self.setting("INFERENCE_PRECISION_HINT"), *(port.element_type for port in self._pasts)}
-        return kinds == {ov.Type.f32} and self.setting("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+        kept = all(port.element_type == ov.Type.f32 for port in self._pasts)
+        return kept and not unmet({name: EXACT[name] for name in EXACT if name != "KV_CACHE_PRECISION"}, self.compiled)
 
     def memory(self) -> ExplicitMemory:
         """An empty cache, and the infer request that works on it."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ovdecode.errors import CacheError
 from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, expose_hidden, gather_before_head, head_model
-from ovdecode.runners.paging import CacheLayout, cache_layouts, to_paged
-from ovdecode.runners.precision import device_properties
+from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
+from ovdecode.runners.precision import check_compiled, check_properties, device_properties
 from ovdecode.runners.residual import residual_stream
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class PagedGraph:
         import openvino as ov
 
         core = ov.Core()
-        options = {**device_properties(core, device, precision), **properties}
+        wanted = device_properties(core, device, precision)
+        check_properties(precision, wanted, properties)
+        options = {**wanted, **properties}
         graph = model.clone()
         gather_before_head(graph)
         add_logsumexp(graph)
@@ -55,8 +57,9 @@ class PagedGraph:
         # A paged model never hits OpenVINO's compilation cache, and would leave 190 MB in it at every start.
         options.pop("CACHE_DIR", None)
         compiled = core.compile_model(to_paged(graph), device, options)
+        check_compiled(precision, wanted, compiled)
         layouts = cache_layouts(compiled)
-        self.page_size = 32
+        self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
         self.quantised = any(layout.element_type.size == 1 for layout in layouts)
         self.pages = cache_bytes // self.page_bytes

@@ -33,8 +33,6 @@ class PagingUnsupported(ModelError):
 class CacheLayout:
     """One side of the paged cache, keys or values, of all layers, as a compiled model wants it."""
 
-    kind: str
-    """`key` or `value`."""
     ports: tuple[str, ...]
     """The input names, in the order of the layers."""
     block: tuple[int, ...]
@@ -48,7 +46,7 @@ class CacheLayout:
         return prod(self.block) * int(self.element_type.bitwidth) // 8
 
 
-def to_paged(model: ov.Model, *, tree_mask: bool = False) -> ov.Model:
+def to_paged(model: ov.Model) -> ov.Model:
     """Return a paged copy of a stateful model: any number of sequences of any length in one row of tokens.
 
     With ``tokens`` new tokens of ``sequences`` sequences, the inputs are:
@@ -63,9 +61,6 @@ def to_paged(model: ov.Model, *, tree_mask: bool = False) -> ov.Model:
     - `key_cache.N`, `value_cache.N`: written in place; shapes and types are known once compiled, see
       `cache_layouts`.
     - `wanted_rows`, if `gather_before_head` was applied: i64 ``(rows,)``, indices into the row of tokens.
-    - with `tree_mask`: `qq_bias` u8 and `qq_bias_begins` i32 ``(sequences + 1,)``, a row-major mask of new
-      tokens against new tokens for each sequence, 1 = visible. A mask that is too short is read beyond its
-      end and may crash the process.
 
     Outputs keep their names: `logits` is ``(rows, vocab)`` with `gather_before_head` applied before or after,
     and ``(tokens, 1, vocab)`` without. `attention_mask` and `beam_idx` are gone.
@@ -82,18 +77,17 @@ def to_paged(model: ov.Model, *, tree_mask: bool = False) -> ov.Model:
     except ImportError as error:
         raise PagingUnsupported(f"this OpenVINO has no paged attention transformation: {error}") from error
     copy = model.clone()
-    options = {"allow_qq_bias": True} if tree_mask else {}
     try:
-        paged_attention_transformation(copy, **options)
-    except (RuntimeError, TypeError) as error:
+        paged_attention_transformation(copy)
+    except RuntimeError as error:
         raise PagingUnsupported(f"OpenVINO can't page this model: {error}") from error
-    _check_paged(copy, tree_mask)
+    _check_paged(copy)
     return copy
 
 
-def _check_paged(model: ov.Model, tree_mask: bool) -> None:
+def _check_paged(model: ov.Model) -> None:
     names = {name for port in model.inputs for name in port.names}
-    expected = {*INPUTS, *(("qq_bias", "qq_bias_begins") if tree_mask else ())}
+    expected = set(INPUTS)
     caches = {name for name in names if name.startswith(("key_cache.", "value_cache."))}
     unknown = names - expected - caches - {"wanted_rows"}
     if expected - names or unknown or not caches or model_form(model) != "paged":
@@ -120,6 +114,24 @@ def cache_layouts(compiled: ov.CompiledModel) -> tuple[CacheLayout, CacheLayout]
         if len(shapes) != 1 or len(types) != 1 or any(size.is_dynamic for size in block):
             raise PagingUnsupported(f"all {kind} caches must have one static block shape and type: {shapes}, {types}")
         sizes = tuple(size.get_length() for size in block)
-        return CacheLayout(kind, tuple(names), sizes, ports[names[0]].element_type)
+        return CacheLayout(tuple(names), sizes, ports[names[0]].element_type)
 
     return layout("key"), layout("value")
+
+
+def page_size(key: CacheLayout, value: CacheLayout) -> int:
+    """How many tokens a block holds.
+
+    A block of values has one entry for each token; so has one of keys, which may have more for its scales.
+
+    Raises:
+        PagingUnsupported: blocks are laid out in another way.
+    """
+    tokens = value.block[1] if len(value.block) == len(key.block) == 3 else 0
+    extra = key.block[1] - tokens if tokens else -1
+    if extra < 0 or (extra > 0 and key.element_type.size > 1):
+        raise PagingUnsupported(
+            "a block of the cache must have the shape (heads, tokens, width), "
+            f"but it has {key.block} for keys and {value.block} for values"
+        )
+    return tokens

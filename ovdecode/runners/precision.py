@@ -21,6 +21,8 @@ EXACT: Mapping[str, Any] = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
 }
 """f32 throughout."""
+_SIDES = {"KV_CACHE_PRECISION": ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")}
+"""Properties that a device may have beside another one, and that win over it there."""
 
 
 def device_properties(core: ov.Core, device: str, precision: Precision) -> dict[str, Any]:
@@ -35,6 +37,58 @@ def device_properties(core: ov.Core, device: str, precision: Precision) -> dict[
         return dict(EXACT)
     kind = "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
     return {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
+
+
+def check_properties(precision: Precision, wanted: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
+    """Refuse properties that contradict those of a named precision.
+
+    Raises:
+        PrecisionError: if one does.
+    """
+    for name, value in wanted.items():
+        for each in (name, *_SIDES.get(name, ())):
+            if each in properties and _spelled(properties[each]) != _spelled(value):
+                raise PrecisionError(
+                    f"`properties` must leave {each} at {value} for precision={precision!r}, got "
+                    f"{_spelled(properties[each])}; leave it out, or use precision='fast'"
+                )
+
+
+def check_compiled(precision: Precision, wanted: Mapping[str, Any], compiled: ov.CompiledModel) -> None:
+    """Check that a compiled model has the properties of a named precision.
+
+    Raises:
+        PrecisionError: if it has not.
+    """
+    if found := unmet(wanted, compiled):
+        raise PrecisionError(
+            f"precision={precision!r} must run with {dict(wanted)}, but the device has {found}; "
+            "use precision='fast', or leave out the `properties` that bring this about"
+        )
+
+
+def unmet(wanted: Mapping[str, Any], compiled: ov.CompiledModel) -> dict[str, str]:
+    """Those properties of a compiled model that are not as wanted, with what they are."""
+    found = {}
+    for name, value in wanted.items():
+        for each in (name, *_SIDES.get(name, ())):
+            setting = compiled_setting(compiled, each)
+            if _spelled(setting) != _spelled(value) and not (setting is None and each != name):
+                found[each] = _spelled(setting)
+    return found
+
+
+def compiled_setting(compiled: ov.CompiledModel, name: str) -> Any:
+    """A property that a compiled model has, or None."""
+    try:
+        return compiled.get_property(name)
+    except RuntimeError:
+        return None
+
+
+def _spelled(value: Any) -> str:
+    """A property's value as a user writes it: an OpenVINO type by its name."""
+    return str(value.get_type_name() if hasattr(value, "get_type_name") else value).lower()
 
 
 def self_test(runner: ModelRunner) -> None:

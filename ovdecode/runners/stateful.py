@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import ConfigurationError, PrecisionError
+from ovdecode.errors import PrecisionError
 from ovdecode.forward import Answer, Forward
 from ovdecode.plugin import one_of
-from ovdecode.runners.base import ModelRunner, Pending, Precision
+from ovdecode.runners.base import Pending, Precision
+from ovdecode.runners.laned import LanedRunner
 from ovdecode.runners.precision import EXACT
-from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.slots import Slots
 from ovdecode.runners.stateful_graph import Outputs, StatefulGraph
 from ovdecode.vocabulary import Vocabulary
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     import openvino as ov
 
 
-class StatefulRunner(ModelRunner):
+class StatefulRunner(LanedRunner["Lane"]):
     """A row of the batch for each live sequence: prefill, decode and verification of many in one inference.
 
     Needs nothing but public API, so it runs what can't be paged. Sequences that fork share no memory here,
-    and shorter requests of a call are padded to the longest. Requests for hidden states run on a graph and a
-    cache of their own.
+    and shorter requests of a call are padded to the longest.
 
     Bits depend on the batch here, so the only precision is `fast`; with all the `properties` of
     `ovdecode.runners.precision.EXACT` it computes in f32, and `tolerance` says so.
@@ -47,7 +46,6 @@ class StatefulRunner(ModelRunner):
     """
 
     name = "stateful"
-    incremental: ClassVar[bool] = True
     graph_type: ClassVar[type[StatefulGraph]] = StatefulGraph
 
     def __init__(
@@ -67,29 +65,10 @@ class StatefulRunner(ModelRunner):
                 f"got {precision!r}; for f32 throughout, within 1e-3, pass properties={dict(EXACT)} with it, "
                 "or use the `paged` runner"
             )
-        self.precision, self.context_length = precision, context_length
-        self._model, self._device, self._properties = model, device, dict(properties or {})
-        self._cache_bytes = cache_bytes
-        self._lanes = {False: self._lane(hidden=False)}
+        self._device, self._properties, self._cache_bytes = device, dict(properties or {}), cache_bytes
+        super().__init__(model, precision, context_length)
         graph = self._lanes[False].graph
         self.vocab_size, self.tolerance = graph.vocab_size, 1e-3 if graph.is_f32 else 1.5
-
-    def submit(self, requests: Items[Forward]) -> Pending:
-        """Start one inference for all plain requests, and one for all that want hidden states."""
-        self._check(requests)
-        pending = []
-        for rich in (False, True):
-            places = [place for place, request in enumerate(requests) if request.plain is not rich]
-            if places:
-                pending.append((places, self._ready(rich).submit([requests[place] for place in places])))
-
-        def answers() -> list[Answer]:
-            found: dict[int, Answer] = {}
-            for places, wait in pending:
-                found.update(zip(places, wait(), strict=True))
-            return [found[place] for place in range(len(requests))]
-
-        return answers
 
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Answer on a tree and a cache of its own."""
@@ -98,50 +77,13 @@ class StatefulRunner(ModelRunner):
         self._check([alone])
         return Lane(self._ready(not request.plain).graph, self._cache_bytes).submit([alone])()[0]
 
-    def missing(self, request: Forward) -> int:
-        """How many tokens are in no row of the cache."""
-        lane = self._lanes.get(not request.plain)
-        return request.sequence.length if lane is None else lane.slots.missing(request.sequence)
-
-    def room(self, requests: Items[Forward]) -> int:
-        """How many of these the cache can hold together."""
-        count = len(requests)
-        for rich, lane in self._lanes.items():
-            places = [place for place, request in enumerate(requests) if request.plain is not rich]
-            fit = lane.slots.fits([requests[place].sequence for place in places])
-            count = min(count, places[fit] if fit < len(places) else count)
-        return count
-
-    @property
-    def cache_in_use(self) -> int:
-        """Rows that hold keys and values of living sequences."""
-        return sum(lane.slots.in_use for lane in self._lanes.values())
-
     @property
     def cache_bytes(self) -> int:
-        """Bytes in those rows."""
-        lanes = self._lanes.values()
-        return sum(lane.slots.in_use * lane.slots.columns * lane.graph.token_bytes for lane in lanes)
-
-    def _ready(self, hidden: bool) -> Lane:
-        if hidden not in self._lanes:
-            self._lanes[hidden] = self._lane(hidden)
-        return self._lanes[hidden]
+        """Bytes in the rows that living sequences hold."""
+        return sum(lane.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
 
     def _lane(self, hidden: bool) -> Lane:
         return Lane(self.graph_type(self._model, self._device, self._properties, hidden), self._cache_bytes)
-
-    def _check(self, requests: Items[Forward]) -> None:
-        for request in requests:
-            if request.sequence.vocabulary.size > self.vocab_size:
-                raise ConfigurationError(
-                    f"`model` must have the tokens of the sequence: it has {self.vocab_size}, the sequence's "
-                    f"vocabulary has {request.sequence.vocabulary.size}"
-                )
-            if request.layers:
-                count = len(residual_stream(self._model))
-                if not set(request.layers) <= set(range(count)):
-                    raise ConfigurationError(f"`layers` must be from 0 to {count - 1}, got {request.layers}")
 
 
 class Lane:
@@ -151,6 +93,19 @@ class Lane:
         self.graph = graph
         self.slots = Slots(cache_bytes // graph.token_bytes)
         self._memory = graph.memory()
+
+    @property
+    def in_use(self) -> int:
+        """Rows that hold keys and values of living sequences."""
+        return self.slots.in_use
+
+    def missing(self, request: Forward) -> int:
+        """How many of the sequence's tokens are in no row of the cache."""
+        return self.slots.missing(request.sequence)
+
+    def fits(self, requests: Items[Forward]) -> int:
+        """How many of these, in order, the cache can hold together."""
+        return self.slots.fits([request.sequence for request in requests])
 
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all requests that need one."""

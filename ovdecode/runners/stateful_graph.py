@@ -18,6 +18,7 @@ from ovdecode.runners.graph import (
     head_model,
     model_form,
 )
+from ovdecode.runners.precision import EXACT, compiled_setting, unmet
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.slots import Step
 
@@ -71,25 +72,15 @@ class StatefulGraph:
 
     def measure(self, graph: ov.Model) -> int:
         """Bytes of keys and values that one token takes."""
-        kind = self.setting("KV_CACHE_PRECISION")
+        kind = compiled_setting(self.compiled, "KV_CACHE_PRECISION")
         size = getattr(kind, "size", 4)
         ends = [end for pair in cache_pairs(graph) for end in (pair.key, pair.value)]
         return int(size * sum(static_size(end.get_output_partial_shape(0)) for end in ends))
 
-    def setting(self, name: str) -> Any:
-        """A property that the compiled model has, or None."""
-        try:
-            return self.compiled.get_property(name)
-        except RuntimeError:
-            return None
-
     @property
     def is_f32(self) -> bool:
         """Whether everything is computed and kept in f32."""
-        import openvino as ov
-
-        kinds = {self.setting("INFERENCE_PRECISION_HINT"), self.setting("KV_CACHE_PRECISION")}
-        return kinds == {ov.Type.f32} and self.setting("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+        return not unmet(EXACT, self.compiled)
 
     def memory(self) -> StatefulMemory:
         """An empty cache, and the infer request that works on it."""

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ovdecode.errors import ConfigurationError, OvdecodeError, UnknownNameError
 from ovdecode.model import Model
-from ovdecode.plugin import Plugin
+from ovdecode.plugin import Plugin, plugin_types
 from ovdecode.processor import Chain
 from ovdecode.registry import GROUPS, lookup
 from ovdecode.spec import parameters, parse
@@ -25,8 +25,8 @@ LAW = "Configuration"
 def law_configuration(plugin: Plugin, invalid: Mapping[str, Iterable[Any]] | None = None) -> None:
     """A plugin is a frozen dataclass: hashable, equal by value, documented, validated, with a spec string.
 
-    Numeric parameters are tried with NaN and with a word. A parameter that holds a function has no
-    spec string; a model is replaced by the name of one for that.
+    Numeric parameters are tried with NaN, with a word and with true; those that hold a plugin with the latter two.
+    A parameter that holds a function has no spec string; a model is replaced by the name of one for that.
 
     Args:
         plugin: any plugin.
@@ -124,14 +124,17 @@ def _check_unknown_parameter(plugin: Plugin) -> None:
 
 
 def _absurd(plugin: Plugin) -> dict[str, list[Any]]:
-    """Values that no numeric parameter can take."""
-    hints = get_type_hints(type(plugin))
-    kinds = {parameter: _alternatives(hints[parameter]) for parameter in parameters(type(plugin))}
-    return {
-        parameter: [math.nan, "a word"]
-        for parameter, kind in kinds.items()
-        if kind & {int, float} and kind <= {int, float, NoneType}
-    }
+    """Values that no numeric parameter can take, or no parameter that holds a plugin."""
+    kind = type(plugin)
+    hints = get_type_hints(kind)
+    found: dict[str, list[Any]] = {}
+    for parameter in parameters(kind):
+        allowed = _alternatives(hints[parameter])
+        if allowed & {int, float} and allowed <= {int, float, NoneType}:
+            found[parameter] = [math.nan, "a word", True]
+        elif plugin_types(kind, parameter):
+            found[parameter] = ["a word", True]
+    return found
 
 
 def _alternatives(hint: Any) -> set[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from scipy.stats import binom
 
@@ -13,11 +12,9 @@ from ovdecode.engine import Engine, Task
 from ovdecode.engine.task import Prompt
 from ovdecode.errors import StrategyError
 from ovdecode.model import Model
-from ovdecode.random import Random
-from ovdecode.sequence import Sequence
 from ovdecode.strategy import Strategy
 from ovdecode.testing.cases import PROMPTS, broken, check_success, table_model
-from ovdecode.testing.enumeration import Choices
+from ovdecode.testing.enumeration import Choices, paths
 
 LAW = "Exact distribution"
 Outcomes = Mapping[tuple[int, ...], float]
@@ -78,20 +75,16 @@ def _enumerate(task: Task, max_paths: int | None) -> tuple[dict[tuple[int, ...],
     """The outcomes of all paths, and whether these are all; None for continuous noise."""
     found: dict[tuple[int, ...], float] = {}
     choices = _Paths()
-    paths = 0
-    while paths != max_paths:
-        rehearsal = _Rehearsal(task.model, task.prompt, task.strategy, task.max_new_tokens, random=choices)
-        (generation,) = Engine().run([rehearsal])
+    for count, generation in enumerate(paths(task, choices), start=1):
         if choices.continuous:
             return None, True
         if isinstance(generation.error, StrategyError):
             raise broken(LAW, task.method, str(generation.error), "choices that follow from those before") from None
         check_success(LAW, generation)
         found[generation.tokens] = found.get(generation.tokens, 0.0) + choices.probability
-        paths += 1
-        if not choices.advance():
-            return found, True
-    return found, False
+        if count == max_paths:
+            return found, not choices.advance()
+    return found, True
 
 
 class _Paths(Choices):
@@ -106,17 +99,6 @@ class _Paths(Choices):
     def gumbel(self, size: int):  # type: ignore[no-untyped-def]
         self.continuous = True
         return super().gumbel(size)
-
-
-@dataclass(frozen=True)
-class _Rehearsal(Task):
-    """A task with random numbers that are given."""
-
-    random: Random = field(default_factory=Choices, kw_only=True)
-
-    def rng(self, prompt: Sequence) -> Random:
-        """The given ones."""
-        return self.random
 
 
 def _check_sum(strategy: Strategy, exact: Outcomes, complete: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ovdecode.engine import Engine, Task
 from ovdecode.errors import StrategyError
+from ovdecode.generation import Generation
 from ovdecode.numerics import Floats
 from ovdecode.random import Random
 from ovdecode.sequence import Sequence
@@ -31,8 +33,7 @@ def distribution(
 
     Every `Random.choose` and `Random.flip` branches over its possible outcomes, and the strategy is run in an
     engine along each path: exact up to the rounding of the weights, with as many runs as there are paths. The
-        probabilities sum
-    to 1. Use a small table.
+    probabilities sum to 1. Use a small table.
 
     Args:
         strategy: a strategy or its spec string.
@@ -43,8 +44,7 @@ def distribution(
 
     Raises:
         StrategyError: if the strategy draws continuous noise, which has no finite number of outcomes, or if
-        its choices
-            depend on anything but the model and the choices before.
+            its choices depend on anything but the model and the choices before.
         Exception: whatever goes wrong in decoding.
 
     Example:
@@ -56,19 +56,28 @@ def distribution(
     """
     found: dict[tuple[int, ...], float] = {}
     choices = Choices()
-    while True:
-        task = _Rehearsal(model, prompt, strategy, max_new_tokens, stop, choices=choices)
-        (generation,) = Engine().run([task])
+    for generation in paths(Task(model, prompt, strategy, max_new_tokens, stop), choices):
         if generation.error is not None:
             raise generation.error
         found[generation.tokens] = found.get(generation.tokens, 0.0) + choices.probability
+    return found
+
+
+def paths(task: Task, choices: Choices) -> Iterator[Generation]:
+    """The result of a task along every path of its choices; `choices.probability` is that of the present path."""
+    rehearsal = _Rehearsal(
+        **{name: getattr(task, name) for name in Task.__dataclass_fields__},
+        choices=choices,
+    )
+    while True:
+        (generation,) = Engine().run([rehearsal])
+        yield generation
         if not choices.advance():
-            return found
+            return
 
 
 class Choices(Random):
-    """Random numbers that are not random: every choice is prescribed, and `advance` goes to the next path of
-    choices.
+    """Random numbers that are not random: every choice is prescribed, and `advance` goes to the next path.
 
     Paths are taken depth first. A choice beyond the prescribed ones takes its first possible outcome.
     """

@@ -214,7 +214,8 @@ def law_processor_chain(processor: LogitsProcessor) -> None:
     left, right = (before | processor) | after, before | (processor | after)
     if left != right or left.stages != (before, *processor.stages, after):
         raise broken(law, processor, f"{left!r} for (a | b) | c", f"the stages of a | (b | c), {right!r}")
-    if processor | Chain() != Chain(processor.stages):
+    itself = processor.stages[0] if len(processor.stages) == 1 else Chain(processor.stages)
+    if processor | Chain() != itself:
         raise broken(law, processor, f"{processor | Chain()!r} with the empty chain", "itself")
     for candidates, sequence in _given():
         chained = apply(left, candidates, sequence)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -42,7 +41,7 @@ class MinNewTokens(LogitsProcessor):
         require(
             self,
             "count",
-            isinstance(self.count, Integral) and self.count >= 1,
+            is_whole(self.count) and self.count >= 1,
             "a whole number of at least 1",
         )
 

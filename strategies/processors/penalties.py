@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -50,7 +50,7 @@ class RepetitionPenalty(LogitsProcessor):
     def __post_init__(self) -> None:
         positive = isinstance(self.penalty, Real) and 0 < self.penalty < math.inf
         require(self, "penalty", positive, "a finite number above 0")
-        counted = self.window is None or (isinstance(self.window, Integral) and self.window >= 1)
+        counted = self.window is None or (is_whole(self.window) and self.window >= 1)
         require(self, "window", counted, "a whole number of at least 1, or None for all tokens")
         require(self, "prompt", isinstance(self.prompt, bool), "true or false")
 
@@ -164,7 +164,7 @@ class NoRepeatNgram(LogitsProcessor):
     size: int
 
     def __post_init__(self) -> None:
-        require(self, "size", isinstance(self.size, Integral) and self.size >= 1, "a whole number of at least 1")
+        require(self, "size", is_whole(self.size) and self.size >= 1, "a whole number of at least 1")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that complete no n-gram seen before."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import Floats, crossing, top_indices
-from ovdecode.plugin import require
+from ovdecode.numerics import SHORT, Floats, crossing, top_indices
+from ovdecode.plugin import is_whole, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -72,7 +72,7 @@ class TopK(LogitsProcessor):
     k: int
 
     def __post_init__(self) -> None:
-        require(self, "k", isinstance(self.k, Integral) and self.k >= 1, "a whole number of at least 1")
+        require(self, "k", is_whole(self.k) and self.k >= 1, "a whole number of at least 1")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The `k` best of the candidates."""
@@ -112,6 +112,11 @@ class TopP(LogitsProcessor):
         """The nucleus of the candidates."""
         if self.p == 1:
             return candidates
+        if len(candidates) <= SHORT:
+            falling = np.argsort(-candidates.logits, kind="stable")
+            sums = candidates.weights[falling].cumsum(dtype=np.float64)
+            count = int(sums.searchsorted((self.p - ROUNDING) * sums[-1])) + 1
+            return candidates.at(np.sort(falling[:count]))
         probabilities = candidates.probabilities
         likely = _needed(probabilities, self.p)
         falling = np.sort(probabilities[likely])[::-1].copy()  # reversed views are slow

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral
 
 from ovdecode.candidates import Candidates
 from ovdecode.forward import Forward
 from ovdecode.model import Model
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.proposer import Drafted, Law, Proposer, Proposing
 from ovdecode.random import Random
@@ -47,7 +46,7 @@ class DraftModel(Proposer):
 
     def __post_init__(self) -> None:
         require(self, "model", isinstance(self.model, Model | str), "a model, or the source of one")
-        whole = isinstance(self.num_tokens, Integral) and not isinstance(self.num_tokens, bool)
+        whole = is_whole(self.num_tokens)
         require(self, "num_tokens", whole and self.num_tokens >= 1, "a whole number of at least 1")
 
     def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:

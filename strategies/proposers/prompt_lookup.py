@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.proposer import Drafted, Law, Proposer, Proposing
 from ovdecode.random import Random
 from ovdecode.registry import register
@@ -46,7 +45,7 @@ class PromptLookup(Proposer):
     def __post_init__(self) -> None:
         for parameter in ("num_tokens", "max_ngram", "min_ngram"):
             value = getattr(self, parameter)
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            whole = is_whole(value)
             require(self, parameter, whole and value >= 1, "a whole number of at least 1")
         fits = self.max_ngram >= self.min_ngram
         require(self, "max_ngram", fits, f"at least `min_ngram`, which is {self.min_ngram}")

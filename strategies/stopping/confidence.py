@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -46,7 +46,7 @@ class Confidence(StoppingCriterion):
         require(
             self,
             "window",
-            isinstance(self.window, Integral) and self.window >= 1,
+            is_whole(self.window) and self.window >= 1,
             "a whole number of at least 1",
         )
 

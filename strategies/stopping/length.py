@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import ClassVar
 
 from ovdecode.errors import ConfigurationError
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -41,7 +41,7 @@ class MaxNewTokens(StoppingCriterion):
         require(
             self,
             "count",
-            isinstance(self.count, Integral) and self.count >= 1,
+            is_whole(self.count) and self.count >= 1,
             "a whole number of at least 1",
         )
 
@@ -80,7 +80,7 @@ class MaxLength(StoppingCriterion):
         require(
             self,
             "length",
-            isinstance(self.length, Integral) and self.length >= 1,
+            is_whole(self.length) and self.length >= 1,
             "a whole number of at least 1",
         )
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral
 from operator import index
 from typing import NamedTuple
 
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Fold, Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -54,7 +53,7 @@ class ThinkingBudget(StoppingCriterion):
         require(
             self,
             "count",
-            isinstance(self.count, Integral) and self.count >= 1,
+            is_whole(self.count) and self.count >= 1,
             "a whole number of at least 1",
         )
         for parameter in ("opening", "closing"):

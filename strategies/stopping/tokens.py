@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from operator import index
 
 import numpy as np
 
-from ovdecode.plugin import require
+from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -126,9 +125,9 @@ class Loop(StoppingCriterion):
     repeats: int = 6
 
     def __post_init__(self) -> None:
-        period = isinstance(self.max_period, Integral) and self.max_period >= 1
+        period = is_whole(self.max_period) and self.max_period >= 1
         require(self, "max_period", period, "a whole number of at least 1")
-        repeats = isinstance(self.repeats, Integral) and self.repeats >= 2
+        repeats = is_whole(self.repeats) and self.repeats >= 2
         require(self, "repeats", repeats, "a whole number of at least 2")
 
     def __call__(self, sequence: Sequence) -> StopReason | None:

@@ -30,12 +30,12 @@ def test_a_whole_folder_is_read(tmp_path: Path) -> None:
     folder = read_folder(
         make_folder(
             tmp_path / "model",
-            config={"eos_token_id": 2, "bos_token_id": 1, "vocab_size": 9, "max_position_embeddings": 64},
+            config={"eos_token_id": 2, "vocab_size": 9, "max_position_embeddings": 64},
         )
     )
     assert folder.name == "model"
     assert folder.xml == tmp_path / "model" / "openvino_model.xml"
-    assert (folder.eos_token_ids, folder.bos_token_id) == ((2,), 1)
+    assert folder.eos_token_ids == (2,)
     assert (folder.vocab_size, folder.context_length) == (9, 64)
 
 
@@ -57,7 +57,7 @@ def test_the_tokenizer_tells_the_eos_id_if_nothing_else_does(tmp_path: Path) -> 
 
 def test_a_folder_without_configuration_says_nothing(tmp_path: Path) -> None:
     folder = read_folder(make_folder(tmp_path))
-    assert (folder.eos_token_ids, folder.bos_token_id, folder.vocab_size) == ((), None, None)
+    assert (folder.eos_token_ids, folder.context_length, folder.vocab_size) == ((), None, None)
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from test_folder import make_folder
 from test_from_gguf import script_environment
 from tiny_gguf import write_tiny
 
+from ovdecode import Model, TableRunner, Task
 from ovdecode.errors import ModelError, PromptError, TokenError
 from ovdecode.models import (
     HuggingFaceTokenizer,
@@ -200,6 +201,22 @@ def test_the_bos_token_is_added_on_request(tmp_path: Path) -> None:
         assert tokenizer.encode("a") == tokenizer.encode("a", add_special_tokens=True)[1:]
         assert tokenizer.encode("a", add_special_tokens=True)[0] == 0
         assert tokenizer.encode("") == []
+
+
+def test_a_text_prompt_begins_with_bos_where_the_tokenizer_adds_one(tmp_path: Path) -> None:
+    """Text prompts never got the BOS token, which llama and its like do not work well without."""
+    flags = {"tokenizer.ggml.add_eos_token": True}
+    for tokenizer in tiny(tmp_path, pre="llama-bpe", metadata=flags):
+        model = Model(TableRunner(lambda tokens: [0.0] * 288), (1,), tokenizer)
+        assert model.encode("the") == [0, *tokenizer.encode("the")]
+        assert model.encode("a<|eos|>") == [0, *tokenizer.encode("a"), 1]  # the user wrote it, so it stays
+        assert model.encode("") == [0]
+        assert Task(model, "a b").start().tokens.tolist() == [0, *tokenizer.encode("a b")]
+
+
+def test_a_text_prompt_stays_as_it_is_where_the_tokenizer_adds_nothing(tokenizer: Tokenizer) -> None:
+    assert Model(TableRunner([[0.0]]), (), tokenizer).encode("Once upon") == tokenizer.encode("Once upon")
+    assert Model(TableRunner([[0.0]])).encode("ab") == [0, 1]
 
 
 def test_the_file_decides_what_is_added(tmp_path: Path) -> None:

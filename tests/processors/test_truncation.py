@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from ovdecode.candidates import Candidates
 from ovdecode.errors import ConfigurationError, LogitsError
-from ovdecode.numerics import crossing, logsumexp, pick, softmax, top_indices
+from ovdecode.numerics import crossing, logsumexp, pick, top_indices
 from ovdecode.processor import Chain, LogitsProcessor
+from ovdecode.random import Random
 from ovdecode.spec import parse
 from ovdecode.strategies.processors.truncation import ROUNDING, MinP, Temperature, TopK, TopP, Typical
 from ovdecode.vocabulary import Vocabulary
@@ -170,7 +171,7 @@ def test_top_k_equals_its_definition(logits, k):
 
 @given(rows, shares)
 def test_pick_and_crossing_follow_the_running_sum(logits, share):
-    weights = softmax(logits)
+    weights = Candidates(logits).probabilities
     running = np.cumsum(weights.astype(np.float64))
     index = pick(weights, share)
     assert weights[index] > 0
@@ -181,9 +182,8 @@ def test_pick_and_crossing_follow_the_running_sum(logits, share):
 
 
 @given(rows)
-def test_softmax_and_logsumexp_in_double_precision(logits):
+def test_logsumexp_in_double_precision(logits):
     exact = np.exp(logits.astype(np.float64) - float(logits.max()))
-    assert np.allclose(softmax(logits), exact / exact.sum(), rtol=1e-5, atol=1e-12)
     assert logsumexp(logits) == pytest.approx(float(logits.max()) + math.log(exact.sum()), abs=1e-5)
 
 
@@ -245,3 +245,21 @@ def test_configuration_errors_name_the_parameter(build, parameter):
 def test_temperature_zero_points_to_greedy():
     with pytest.raises(ConfigurationError, match="greedy"):
         Temperature(0)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-39, 1e-37, 1e-21])
+@pytest.mark.parametrize("chain", ["", "|top_k:k=3", "|top_p:p=0.9", "|min_p:p=0.1", "|typical:mass=0.9"])
+def test_a_temperature_towards_zero_is_greedy(temperature, chain):
+    # Single precision took these for zero, or the quotients for infinite: NaN weights, and no index at all.
+    logits = np.array([1, 40, -3, 39.99, -np.inf], np.float32)
+    cold = parse(f"temperature:temperature={temperature}{chain}", "processor")(Candidates(logits), ROOT)
+    assert cold.distribution(5).tolist() == [0, 1, 0, 0, 0]
+    assert cold.weights[cold.ids == 1] == 1
+    assert cold.weights.sum() == 1
+    assert cold.draw(Random(0)) == cold.argmax() == 1
+
+
+@pytest.mark.parametrize("temperature", [1e21, 1e39, 1e300])
+def test_a_temperature_towards_infinity_is_uniform(temperature):
+    hot = Temperature(temperature)(Candidates(np.array([1, 40, -3, -np.inf], np.float32)), ROOT)
+    assert np.allclose(hot.probabilities, [1 / 3, 1 / 3, 1 / 3, 0])

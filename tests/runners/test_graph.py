@@ -22,7 +22,7 @@ from ovdecode.runners.graph import (
     head_model,
     model_form,
 )
-from ovdecode.runners.paging import PagingUnsupported, cache_layouts, to_paged
+from ovdecode.runners.paging import CacheLayout, PagingUnsupported, cache_layouts, page_size, to_paged
 from ovdecode.runners.residual import residual_stream
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,6 @@ class Paged:
         compiled = core.compile_model(model, "CPU", EXACT)
         self.request = compiled.create_infer_request()
         self.rows = any("wanted_rows" in port.names for port in compiled.inputs)
-        self.tree_mask = any("qq_bias" in port.names for port in compiled.inputs)
         self.caches = []  # a request does not keep shared arrays alive
         for layout in cache_layouts(compiled):
             self.block = layout.block[1]
@@ -112,15 +111,12 @@ class Paged:
                 self.caches.append(np.zeros((blocks, *layout.block), np.float32))
                 self.request.set_tensor(port, ov.Tensor(self.caches[-1], shared_memory=True))
 
-    def __call__(
-        self, new: list[Array], past: list[int], rows: Array | None = None, masks: list[Array] | None = None,
-        positions: list[Array] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+    def __call__(self, new: list[Array], past: list[int], rows: Array | None = None) -> dict[str, Array]:
         totals = [before + len(ids) for before, ids in zip(past, new, strict=True)]
         used = [-(-total // self.block) for total in totals]
         feed = {
             "input_ids": np.concatenate(new).astype(np.int64),
-            "position_ids": np.concatenate(positions or [np.arange(p, t) for p, t in zip(past, totals, strict=True)]),
+            "position_ids": np.concatenate([np.arange(p, t) for p, t in zip(past, totals, strict=True)]),
             "past_lens": np.array(past, np.int32),
             "subsequence_begins": np.cumsum([0, *map(len, new)], dtype=np.int32),
             "block_indices": np.concatenate([4 * i + np.arange(n) for i, n in enumerate(used)]).astype(np.int32),
@@ -129,10 +125,6 @@ class Paged:
         }
         if self.rows:
             feed["wanted_rows"] = np.arange(sum(map(len, new))) if rows is None else rows
-        if self.tree_mask:
-            given = masks or [np.tril(np.ones((len(ids), len(ids)), np.uint8)) for ids in new]
-            feed["qq_bias"] = np.concatenate([mask.ravel() for mask in given])
-            feed["qq_bias_begins"] = np.cumsum([0, *(mask.size for mask in given)], dtype=np.int32)
         return copied(self.request.infer(feed))
 
 
@@ -380,23 +372,39 @@ def test_hidden_states_are_the_same_when_paged(core: Any, everything: Any, answe
         np.testing.assert_allclose(found[name] / scale, answers[name] / scale, atol=1e-4)
 
 
-def test_a_tree_mask_scores_two_branches_at_once(core: Any, untouched: Any, plain: Stateful) -> None:
-    """Two tokens after the same prefix, each blind to the other, get the logits that each has alone."""
-    paged = Paged(core, changed(untouched, gather_before_head, lambda model: to_paged(model, tree_mask=True)))
-    prefix, branches = PROMPT[:10], PROMPT[[10, 15]]
-    wanted = np.stack([plain(np.append(prefix, token)[None])["logits"][0, -1] for token in branches])
-    paged([prefix], [0])
-    mask = np.eye(2, dtype=np.uint8)
-    found = paged([branches], [10], masks=[mask], positions=[np.array([10, 10])])["logits"]
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
-
-
 def test_cache_layouts_are_read_off_the_compiled_model(core: Any, untouched: Any) -> None:
     compiled = core.compile_model(to_paged(untouched), "CPU", EXACT)
     key, value = cache_layouts(compiled)
     assert key.block == value.block == (3, 32, 64)
     assert key.block_bytes == 3 * 32 * 64 * 4
     assert (key.ports[0], value.ports[-1], len(key.ports)) == ("key_cache.0", "value_cache.29", LAYERS)
+    assert page_size(key, value) == 32
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind", "tokens"),
+    [
+        ((3, 32, 64), (3, 32, 64), "f32", 32),
+        ((3, 16, 64), (3, 16, 64), "bf16", 16),
+        ((3, 40, 64), (3, 32, 72), "u8", 32),  # the CPU's: 8 rows are the scales of each channel
+        ((3, 32, 72), (3, 32, 72), "u8", 32),
+        ((3, 64, 16), (3, 16, 64), "f16", None),  # the GPU's: keys are transposed
+        ((3, 16, 64), (3, 32, 64), "u8", None),
+        ((32, 64), (32, 64), "f32", None),
+    ],
+)
+def test_the_page_size_is_read_off_the_layouts(
+    key: tuple[int, ...], value: tuple[int, ...], kind: str, tokens: int | None
+) -> None:
+    """It was taken to be 32 whatever the device."""
+    import openvino as ov
+
+    layouts = [CacheLayout(("cache.0",), block, getattr(ov.Type, kind)) for block in (key, value)]
+    if tokens is None:
+        with pytest.raises(PagingUnsupported, match="a block of the cache must have the shape"):
+            page_size(*layouts)
+    else:
+        assert page_size(*layouts) == tokens
 
 
 def test_only_a_stateful_model_is_paged_or_made_explicit(untouched: Any) -> None:

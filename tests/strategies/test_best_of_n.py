@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,10 @@ from ovdecode import (
     Greedy,
     LogitBias,
     Model,
+    Random,
     Sampling,
+    Sequence,
+    Strategy,
     SuppressedTokens,
     TableRunner,
     Task,
@@ -17,6 +23,7 @@ from ovdecode import (
     run,
 )
 from ovdecode.errors import ConfigurationError
+from ovdecode.strategy import Decoding
 from ovdecode.testing.enumeration import distribution
 
 COIN = Model(TableRunner({(): np.log([0.75, 0.25])}))
@@ -101,3 +108,21 @@ def test_spec_round_trip(spec: str) -> None:
 def test_a_parameter_out_of_range_is_named(parameters: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(parameters))}`"):
         BestOfN(**parameters)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Forced(Strategy):
+    """Token 1 unasked in one of two decodings, token 0 in the other."""
+
+    def decode(self, prompt: Sequence, stop: Any, rng: Random) -> Decoding:
+        yield prompt
+        return prompt + (1 if rng.key[-1] == 0 else 0) + 0
+
+
+def test_tokens_that_were_forced_are_ranked_by_what_the_model_says_of_them() -> None:
+    # Their probability was NaN when they were ranked, so the order was that of the decodings.
+    generation = COIN.generate([0], BestOfN(n=2, strategy=Forced()), max_new_tokens=2)
+    assert [each.tokens for each in generation.alternatives] == [(0, 0), (1, 0)]
+    assert [each.score for each in generation.alternatives] == pytest.approx(
+        [2 * np.log(0.75), np.log(0.75) + np.log(0.25)]
+    )

@@ -24,6 +24,7 @@ from ovdecode import (
 )
 from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.processor import Chain
+from ovdecode.testing import table_model
 from ovdecode.testing.enumeration import distribution
 
 # Half, a quarter, an eighth, an eighth: what is kept can be seen.
@@ -141,3 +142,11 @@ def test_spec_round_trip(spec: str) -> None:
 def test_a_parameter_out_of_range_is_named(parameters: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigurationError, match=f"`{named}`"):
         Sampling(**parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", ["1e-300", "1e-39", "1e-12"])
+def test_nearly_no_temperature_is_greedy(temperature: str) -> None:
+    model = table_model()
+    cold = model.generate([0], f"sampling:temperature={temperature}", max_new_tokens=5)
+    assert cold.error is None
+    assert cold.tokens == model.generate([0], "greedy", max_new_tokens=5).tokens

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+import ovdecode as od
 from ovdecode import (
     BeamSearch,
     BestOfN,
@@ -37,7 +38,7 @@ from ovdecode import (
     testing,
 )
 from ovdecode.errors import ConfigurationError, LogitsError
-from ovdecode.plugin import Plugin
+from ovdecode.plugin import Plugin, is_whole
 from ovdecode.stopping import Stop
 from ovdecode.strategy import Decoding, Hypothesis, Outcome
 from ovdecode.testing import (
@@ -66,6 +67,7 @@ from ovdecode.testing import (
     law_stopping_text,
     table_model,
 )
+from ovdecode.testing.configuration import _absurd
 
 
 def breaks(law: Callable[..., None], name: str, plugin: Plugin, *arguments: Any, match: str | None = None) -> None:
@@ -460,11 +462,11 @@ class Width(LogitsProcessor):
         width: how many.
     """
 
-    width: int = 2
+    width: int | float = 2  # not one plain type, so that each class below checks it itself, or forgets to
     label: Any = ""
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        return candidates.top(self.width)
+        return candidates.top(int(self.width))
 
 
 @dataclass(frozen=True)
@@ -479,7 +481,7 @@ class Sound(Width):
     """
 
     def __post_init__(self) -> None:
-        require(self, "width", isinstance(self.width, int) and self.width >= 1, "a whole number of at least 1")
+        require(self, "width", is_whole(self.width) and self.width >= 1, "a whole number of at least 1")
 
 
 @dataclass(frozen=True)
@@ -850,3 +852,9 @@ def test_every_name_of_the_module_is_there() -> None:
             assert callable(getattr(testing, name))
     with pytest.raises(AttributeError, match="no attribute `check_nothing`"):
         testing.check_nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("kind", "value"), [(od.Greedy, "a word"), (od.Speculative, True)])
+def test_a_plugin_is_tried_where_a_plugin_belongs(kind: Any, value: Any) -> None:
+    assert value in _absurd(kind())["processors"]
+    assert True in _absurd(od.BeamSearch())["num_beams"]
