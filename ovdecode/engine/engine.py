@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from ovdecode.engine.job import Job
@@ -78,7 +79,7 @@ class Engine:
         """As `run`, with the text that strategies commit to on the way."""
         waiting: Iterator[Task] | None = iter(tasks)
         failure: Exception | None = None
-        try:
+        with _old_objects_left_alone(), closing(self):
             while True:
                 while waiting is not None and len(self.live) + len(self.queue) < self.max_live:
                     try:
@@ -92,8 +93,6 @@ class Engine:
                 yield from self.step(pieces=pieces)
             if failure is not None:
                 raise failure
-        finally:
-            self.close()
 
     def step(self, *, pieces: bool = True) -> list[Piece | Generation]:
         """One round: start what there is room for, one inference a model, and every answered strategy one step on."""
@@ -118,11 +117,11 @@ class Engine:
 
     def close(self) -> None:
         """Cancel everything: each strategy is closed where it waits, and its cache is freed."""
-        with ExitStack() as closing:  # one that is interrupted while it is closed leaves none of the others open
+        with ExitStack() as finishing:  # one that is interrupted while it is closed leaves none of the others open
             for job in reversed([*self.live, *self.queue]):
                 if not job.done:
                     job.cancel()
-                    closing.callback(job.finish)
+                    finishing.callback(job.finish)
             self.live.clear()
             self.queue.clear()
 
@@ -136,6 +135,22 @@ class Engine:
                         job.fail(answer)
                 elif not job.done:
                     job.answers[request] = answer
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """The collector need not look again and again at what was there before: a loaded model is many objects.
+
+    Where somebody else has frozen theirs, nothing is done, so that nothing of theirs is undone.
+    """
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 def _pieces(job: Job) -> list[Piece]:
