@@ -60,7 +60,7 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all plain requests, and one for all that want hidden states."""
         self._check(requests)
-        if all(request.plain for request in requests):
+        if requests and all(request.plain for request in requests):
             return self._lanes[False].submit(requests)
         pending = []
         for rich in (False, True):

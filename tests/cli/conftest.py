@@ -22,7 +22,7 @@ class Words:
     def __init__(self, *words: bytes) -> None:
         self.words = words
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return [0] if text else []
 
     def token_bytes(self, token: int) -> bytes:

@@ -121,7 +121,7 @@ def test_control_characters_do_not_reach_a_terminal(tmp_path: Path):
         "import ovdecode as od, ovdecode.loading\n"
         "class Words:\n"
         "    special_ids = frozenset()\n"
-        "    def encode(self, text): return [0]\n"
+        "    def encode(self, text, add_special_tokens=False): return [0]\n"
         "    def token_bytes(self, token): return b'\\x1b]0;title\\x07[bold]\\xc2\\x9b2J'\n"
         "ovdecode.loading.load = lambda *_, **__: od.Model(od.TableRunner([[0]]), tokenizer=Words())\n"
     )
