@@ -53,9 +53,10 @@ class Table:
         """Add a row."""
         self.rows.append([value if isinstance(value, str | int) else float(value) for value in values])
 
-    def finish(self, options: argparse.Namespace, model: od.Model) -> None:
+    def finish(self, options: argparse.Namespace, model: od.Model | None = None) -> None:
         """Print the table, and write it with the machine's description if a file is named."""
-        shown = RichTable(title=f"{self.title} ({model!r}, {options.threads} threads)")
+        about = f"{model!r}, {options.threads} threads" if model else f"{options.threads} threads"
+        shown = RichTable(title=f"{self.title} ({about})")
         for column in self.columns:
             shown.add_column(column)
         for row in self.rows:
@@ -72,7 +73,7 @@ class Table:
                     "python": platform.python_version(),
                     **{name: version(name) for name in ("ovdecode", "openvino", "numpy")},
                 },
-                "model": repr(model),
+                "model": repr(model) if model else None,
                 "columns": self.columns,
                 "rows": self.rows,
             }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ovdecode.forward import Answer as Answer
     from ovdecode.forward import Forward as Forward
     from ovdecode.generation import Generation as Generation
+    from ovdecode.guidance import Guidance as Guidance
     from ovdecode.loading import load as load
     from ovdecode.model import Model as Model
     from ovdecode.model import run as run
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from ovdecode.spec import parse as parse
     from ovdecode.stopping import StoppingCriterion as StoppingCriterion
     from ovdecode.stopping import StopReason as StopReason
+    from ovdecode.strategies.generation_config import from_generation_config as from_generation_config
     from ovdecode.strategy import Hypothesis as Hypothesis
     from ovdecode.strategy import Outcome as Outcome
+    from ovdecode.strategy import Stepwise as Stepwise
     from ovdecode.strategy import Strategy as Strategy
     from ovdecode.strategy import gather as gather
     from ovdecode.vocabulary import Vocabulary as Vocabulary
@@ -49,18 +52,21 @@ _HOME = {
     "Fold": "sequence",
     "Forward": "forward",
     "Generation": "generation",
+    "Guidance": "guidance",
     "Hypothesis": "strategy",
     "LogitsProcessor": "processor",
     "Model": "model",
     "Outcome": "strategy",
     "Random": "random",
     "Sequence": "sequence",
+    "Stepwise": "strategy",
     "StopReason": "stopping",
     "StoppingCriterion": "stopping",
     "Strategy": "strategy",
     "TableRunner": "runners.table",
     "Task": "engine",
     "Vocabulary": "vocabulary",
+    "from_generation_config": "strategies.generation_config",
     "gather": "strategy",
     "load": "loading",
     "parse": "spec",

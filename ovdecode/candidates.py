@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import LogitsError
-from ovdecode.numerics import Floats, log_softmax, logsumexp, top_indices
+from ovdecode.numerics import Floats, best_index, log_softmax, logsumexp, top_indices
 
 if TYPE_CHECKING:
     from ovdecode.random import Random
+    from ovdecode.sequence import Sequence
 
 Mask = NDArray[np.bool_]
 _SINGLE = 1e-20, 1e20
@@ -37,6 +38,7 @@ class Candidates:
         divisor: what `logits` are still to be divided by. A temperature keeps the order of the tokens, so the division
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
+        peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
     """
 
     def __init__(
@@ -45,11 +47,18 @@ class Candidates:
         ids: NDArray[np.intp] | None = None,
         divisor: float = 1.0,
         weights: Floats | None = None,
+        peaks: Floats | None = None,
     ) -> None:
         self._undivided = logits
         self._ids = ids
         self._divisor = divisor
         self._weights = weights
+        self._peaks = peaks
+
+    @classmethod
+    def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
+        """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
+        return cls(logits, peaks=sequence.peaks_of(logits))
 
     @cached_property
     def logits(self) -> Floats:
@@ -82,6 +91,16 @@ class Candidates:
         probabilities: Floats = weights / weights.dtype.type(weights.sum(dtype=np.float64))
         return probabilities
 
+    def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
+        """Of these token ids, shape (n,): 0 for those that are no candidates."""
+        probabilities: Floats
+        if self._ids is None:
+            probabilities = self.probabilities[tokens]
+        else:
+            places = np.minimum(self._ids.searchsorted(tokens), len(self._ids) - 1)
+            probabilities = np.where(self._ids[places] == tokens, self.probabilities[places], 0.0)
+        return probabilities
+
     @cached_property
     def logprobs(self) -> Floats:
         """Log of `probabilities`, shape (n,)."""
@@ -103,8 +122,11 @@ class Candidates:
             LogitsError: if there is none, or it is not finite: then the logits are no distribution.
         """
         if len(self._undivided) == 0:
-            raise LogitsError("no token is left possible; a constraint and another processor exclude each other")
-        peak = float(self._undivided.max()) / _bounded(self._divisor)
+            raise LogitsError(
+                "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
+            )
+        largest = self._undivided if self._peaks is None else self._peaks
+        peak = float(largest.max()) / _bounded(self._divisor)
         if not isfinite(peak):
             what = "all -inf, so no token is left possible" if peak == -np.inf else f"not numbers (largest: {peak})"
             raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
@@ -125,7 +147,7 @@ class Candidates:
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
-        index = int(self._undivided.argmax()) if len(self._undivided) else 0
+        index = best_index(self._undivided, self._peaks) if len(self._undivided) else 0
         if len(self._undivided) == 0 or not isfinite(self._undivided[index]):
             self.peak  # noqa: B018  raises, and says why
         return index if self._ids is None else int(self._ids[index])
@@ -137,7 +159,11 @@ class Candidates:
 
     def top(self, count: int) -> Candidates:
         """The `count` most probable, ties to the lower id; all if there are fewer."""
-        return self if count >= len(self) else self.at(top_indices(self._undivided, count))
+        if count >= len(self):
+            return self
+        if count == 1:
+            return self.at(np.array([best_index(self._undivided, self._peaks)]))
+        return self.at(top_indices(self._undivided, count, self._peaks))
 
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
@@ -155,7 +181,7 @@ class Candidates:
 
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""
-        return Candidates(self._undivided, self._ids, self._divisor * divisor)
+        return Candidates(self._undivided, self._ids, self._divisor * divisor, peaks=self._peaks)
 
     def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:
         """Where these distinct token ids are; tokens that are no longer candidates are left out."""

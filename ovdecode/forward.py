@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,19 +24,21 @@ class Forward:
     """Ask a model for the next-token logits of a sequence.
 
     `yield sequence` is short for `yield Forward(sequence)`; a list of requests gets a list of answers, and all of
-    them share one inference. A tree of continuations is the list of its leaves: shared nodes are computed once.
+    them share one inference. A tree of continuations is the list of its leaves.
 
-    The answer is an array of logits, shape (vocab,), read-only; with `last`, shape (last, vocab). If `hidden` or
-    `layers` is given, the answer is an `Answer` that carries them too.
+    The answer is an array of logits, shape (vocab,), read-only; with `last`, shape (last, vocab). If `hidden`,
+    `layers` or `choose_layers` is given, the answer is an `Answer` that carries them too.
 
     Args:
         sequence: the tokens so far; at least one.
         last: logits after each of the last this-many tokens (verification of a draft of k tokens wants k + 1).
             0 only brings the sequence into the cache.
-        model: another model than the task's own, of the same vocabulary; or a source to load one from. A request that
-            names a model, even the task's own, asks for an opinion (a draft): it does not commit to its sequence.
+        model: another model than the task's own, of the same vocabulary; or a source to load one from.
         hidden: also the hidden state that enters the LM head, shape (last, hidden).
         layers: also the logits that the LM head reads out after these layers (0 is the embedding).
+        draft: asks about a sequence that may not come to be, so that what comes before it is not yet decided. A request
+            that names a model is always one.
+        choose_layers: further `layers`, as a function of how many the model has.
     """
 
     sequence: Sequence
@@ -43,6 +46,8 @@ class Forward:
     model: Model | str | None = None
     hidden: bool = False
     layers: tuple[int, ...] = ()
+    draft: bool = False
+    choose_layers: Callable[[int], tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         if self.last is not None and not (is_whole(self.last) and 0 <= self.last <= self.sequence.length):
@@ -67,7 +72,7 @@ class Forward:
     @property
     def plain(self) -> bool:
         """Whether logits alone are wanted."""
-        return not (self.hidden or self.layers)
+        return not (self.hidden or self.layers or self.choose_layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,11 @@ class Answer:
         logsumexp: log of the sum of their exponentials, shape (rows,): `logits - logsumexp` are log-probabilities.
         hidden: the state that enters the LM head, shape (rows, hidden), if asked for.
         layers: layer number to the logits read out there, shape (rows, vocab), for the layers asked for.
+        peaks: the largest of every few neighbouring logits, shape (rows, blocks), if the runner tells.
     """
 
     logits: Logits
     logsumexp: NDArray[np.float32]
     hidden: NDArray[np.float32] | None = None
     layers: dict[int, Logits] | None = None
+    peaks: NDArray[np.float32] | None = None

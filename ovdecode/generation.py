@@ -35,12 +35,14 @@ class Candidate:
 
     Attributes:
         tokens: ids of the generated tokens.
-        text: the generated text, without special tokens.
+        text: the generated text, without special tokens. It goes on where the prompt's text ended.
         logprob: sum of `token_logprobs`.
         token_logprobs: log-probability of each token under the model itself, before any processor; NaN where the
             model was not asked.
         score: what the strategy ranked it by.
         stop_reason: why it ended (`cancelled` if it was); None if the strategy gave up on its own.
+        taken_back: how many of the prompt's last tokens were chosen again: `tokens` follow the prompt without these,
+            and the first of them spell what these spelled.
     """
 
     tokens: tuple[int, ...]
@@ -49,6 +51,7 @@ class Candidate:
     token_logprobs: tuple[float, ...]
     score: float
     stop_reason: StopReason | None
+    taken_back: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Items
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.engine import Engine, Piece, Task
@@ -86,15 +85,7 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text as a prompt: with the BOS token, where the tokenizer adds one, and never an EOS."""
-        return [*self._beginning, *self.vocabulary.spelling.encode(text)]
-
-    @cached_property
-    def _beginning(self) -> list[int]:
-        """What the tokenizer puts before every text."""
-        if self.tokenizer is None:
-            return []
-        text, whole = self.tokenizer.encode("a"), self.tokenizer.encode("a", add_special_tokens=True)
-        return next((whole[:start] for start in range(len(whole)) if whole[start : start + len(text)] == text), [])
+        return self.vocabulary.encode(text)
 
     def apply_chat_template(self, messages: Items[Any]) -> list[int]:
         """The token ids of a conversation, ready for the model's reply.

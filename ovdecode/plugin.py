@@ -77,7 +77,7 @@ def _check_types(plugin: Plugin) -> None:
             holds, requirement = _PLAIN[kinds[0]]
             require(plugin, parameter.name, holds(value), requirement)
         elif plugins := plugin_types(type(plugin), parameter.name):
-            names = " or ".join(each.name for each in plugins if each.name)
+            names = " or ".join(each.name or each.__name__ for each in plugins if Plugin not in each.__bases__)
             requirement = f"a {plugins[0].family}" + (f": {names}" if names else "")
             require(plugin, parameter.name, isinstance(value, plugins), requirement)
 

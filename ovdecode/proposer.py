@@ -3,62 +3,111 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.candidates import Candidates
 from ovdecode.errors import StrategyError
 from ovdecode.forward import Logits
+from ovdecode.numerics import Floats
 from ovdecode.plugin import Plugin
 from ovdecode.random import Random
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategy import Request
 
-Distribution: TypeAlias = NDArray[np.float64]
-"""Probabilities over the vocabulary, shape (vocab,)."""
-
-Law: TypeAlias = Callable[[Logits, Sequence], Distribution]
-"""From a model's logits after a sequence to the distribution of its next token: processors, then softmax or
-argmax."""
+Law: TypeAlias = Callable[[Logits, Sequence], Candidates]
+"""From a model's logits after a sequence to what its next token is drawn from; a single candidate is certain."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drafted:
-    """One proposed token.
+    """One proposed token, with what is proposed after it.
 
     Attributes:
         token: its id.
-        distribution: the probabilities it was drawn from, shape (vocab,); None if it was certain to be
-            proposed.
+        drawn_from: what it was drawn from, given all that comes before it in the draft: the tokens that lead to it, and
+            the alternatives tried before it. None if it was certain to be proposed.
+        then: the alternatives for the token after it, in the order in which they are tried.
 
     Raises:
-        StrategyError: if the distribution holds the token to be impossible.
+        StrategyError: if it was drawn from candidates that hold it to be impossible.
     """
 
     token: int
-    distribution: Distribution | None = None
+    drawn_from: Candidates | None = None
+    then: Draft = ()
 
     def __post_init__(self) -> None:
-        if self.distribution is not None and not self.distribution[self.token] > 0:
+        if not self.probability > 0:
             raise StrategyError(
-                f"`distribution` must be the one that token {self.token} was drawn from, "
-                f"but gives it {self.distribution[self.token]}"
+                f"`drawn_from` must be what token {self.token} was drawn from, but {self.drawn_from} gives it 0"
             )
 
-    def law(self, vocab_size: int) -> Distribution:
-        """The distribution that the token was drawn from, written out, shape (vocab,)."""
-        if self.distribution is not None:
-            return self.distribution
-        certain = np.zeros(vocab_size)
-        certain[self.token] = 1.0
+    @cached_property
+    def probability(self) -> float:
+        """How probable it was to be proposed."""
+        return float(self.probabilities_of(np.array([self.token]))[0])
+
+    def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
+        """How probable each of these tokens was to be proposed in its place, shape (n,)."""
+        if self.drawn_from is not None:
+            return self.drawn_from.probabilities_of(tokens)
+        certain: Floats = np.asarray(tokens == self.token, np.float64)
         return certain
 
 
-Proposing: TypeAlias = Generator["Request | list[Request]", Any, list[Drafted]]
+Draft: TypeAlias = tuple[Drafted, ...]
+"""A tree of proposed tokens: the alternatives for the next one, in the order in which they are tried, each with those
+after it. A single continuation is a tree without alternatives; the empty draft proposes nothing."""
+
+
+def tree(nodes: Items[tuple[int, int, Candidates | None]]) -> Draft:
+    """The draft of these nodes.
+
+    Args:
+        nodes: for each, the place of the node that it comes after (which is listed before it; -1 for a first token),
+            its token, and what that was drawn from. Alternatives are tried in the order of the list.
+    """
+    then: list[list[Drafted]] = [[] for _ in range(len(nodes) + 1)]  # the last one holds the first tokens
+    for place in reversed(range(len(nodes))):
+        before, token, drawn_from = nodes[place]
+        then[before].append(Drafted(token, drawn_from, tuple(reversed(then[place]))))
+    return tuple(reversed(then[-1]))
+
+
+def chain(tokens: Iterable[tuple[int, Candidates | None]]) -> Draft:
+    """The draft of tokens that come one after the other, each with what it was drawn from."""
+    return tree([(place - 1, token, drawn_from) for place, (token, drawn_from) in enumerate(tokens)])
+
+
+def continuations(given: Iterable[Iterable[int]]) -> Draft:
+    """The draft of several continuations, certain ones; what they begin with in common is proposed once.
+
+    Example:
+        >>> first, second = continuations([[1, 2], [3], [1, 4]])
+        >>> first.token, [each.token for each in first.then], second.token
+        (1, [2, 4], 3)
+    """
+    places: dict[tuple[int, int], int] = {}
+    nodes: list[tuple[int, int, Candidates | None]] = []
+    for continuation in given:
+        place = -1
+        for token in continuation:
+            if (place, token) not in places:
+                nodes.append((place, token, None))
+                places[place, token] = len(nodes) - 1
+            place = places[place, token]
+    return tree(nodes)
+
+
+Proposing: TypeAlias = Generator["Request | list[Request]", Any, Draft]
 """A proposer at work: it may ask models for logits, as a strategy does, and returns its draft."""
 
 
@@ -66,8 +115,9 @@ Proposing: TypeAlias = Generator["Request | list[Request]", Any, list[Drafted]]
 class Proposer(Plugin):
     """Drafts tokens for a strategy that verifies them. Any draft is right; a likely one is fast.
 
-    The verified law is exact as long as each token was drawn from the distribution that comes with it. A
-    proposer that asks no model writes `yield from ()` before it returns.
+    The verified law is exact as long as each token was drawn from what comes with it; `chain`, `continuations` and
+    `tree` make drafts. A proposer that asks the task's own model does so with `Forward(..., draft=True)`; one that
+    asks no model writes `yield from ()` before it returns.
     """
 
     family: ClassVar[str] = "proposer"

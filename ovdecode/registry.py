@@ -19,6 +19,8 @@ GROUPS = {
     "processor": "ovdecode.processors",
     "stopping": "ovdecode.stopping",
     "proposer": "ovdecode.proposers",
+    "utility": "ovdecode.utilities",
+    "metric": "ovdecode.metrics",
 }
 """Family to the entry-point group in which packages announce their plugins of that family."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import index
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ovdecode.vocabulary import Vocabulary
 
 State = TypeVar("State")
+SequenceType = TypeVar("SequenceType", bound="Sequence")
 
 
 class Sequence:
@@ -40,6 +41,8 @@ class Sequence:
         "vocabulary",
     )
 
+    taken_back: ClassVar[tuple[int, ...]] = ()
+    """Of a prompt made by `reopen`: the tokens that it lacks."""
     parent: Sequence | None
     token: int
     length: int
@@ -47,7 +50,7 @@ class Sequence:
     vocabulary: Vocabulary
     _buffer: _Buffer
     _memo: dict[Hashable, Any] | None
-    _logits: tuple[NDArray[np.float32], float] | None
+    _logits: tuple[NDArray[np.float32], float, NDArray[np.float32] | None] | None
     _logprob: float | None
 
     @classmethod
@@ -76,6 +79,63 @@ class Sequence:
             sequence = sequence._child(index(token), sequence.length + 1)
         return sequence
 
+    def reopen(self, count: int) -> Sequence:
+        """This prompt without its last `count` tokens, whose text is to be chosen again.
+
+        What is generated after it must begin with the bytes that it lacks (`owed`). They are the prompt's, so that
+        `ovdecode.text` leaves them out; the tokens that spell them count as generated.
+
+        Args:
+            count: at least 0; at least one token of the prompt must stay.
+
+        Raises:
+            TokenError: if tokens were generated already, or none would stay.
+        """
+        if self.generated_length or not 0 <= count < self.length:
+            raise TokenError(
+                f"`count` must be from 0 to {self.length - 1}, of a prompt alone, got {count} for {self!r}"
+            )
+        if count == 0:
+            return self
+        like = self[: self.length - count]
+        assert like.parent is not None
+        key = (like.parent, like.token, (*self.tokens[like.length :].tolist(), *self.taken_back))
+        node = _nodes.get(key)
+        if node is None:
+            node = like._like(_Reopened)
+            node.prompt_length, node._logprob = like.length, 0.0
+            _nodes[key] = node
+            node.taken_back = key[2]
+        return node
+
+    def apart(self) -> Sequence:
+        """The same sequence as a node of its own, from which what others decode can't be seen.
+
+        Sequences of the same tokens are one node, so the probability of tokens may be known because another task has
+        asked about them. What is only supposed, such as a draft, is judged apart, or it would depend on who else runs.
+        """
+        node = self._like(type(self))
+        if self.taken_back:
+            node.taken_back = self.taken_back  # type: ignore[misc]
+        return node
+
+    def _like(self, kind: type[SequenceType]) -> SequenceType:
+        node = kind.__new__(kind)
+        node.parent, node.token, node.length, node.prompt_length = (
+            self.parent,
+            self.token,
+            self.length,
+            self.prompt_length,
+        )
+        node.vocabulary, node._buffer = self.vocabulary, self._buffer
+        node._memo, node._logits, node._logprob = None, None, self._logprob
+        return node
+
+    @property
+    def owed(self) -> bytes:
+        """Of a prompt made by `reopen`: the bytes that what is generated must begin with; none for any other."""
+        return b"".join(map(self.vocabulary.spelling.token_bytes, self.taken_back))
+
     def _child(self, token: int, prompt_length: int) -> Sequence:
         key = (self, token, prompt_length)
         child = _nodes.get(key)
@@ -90,21 +150,36 @@ class Sequence:
             child._logprob = 0.0 if prompt_length > self.length else None
             _nodes[key] = child
         if child._logprob is None and self._logits is not None and self._logprob is not None:
-            logits, logsumexp = self._logits
+            logits, logsumexp, _ = self._logits
             child._logprob = self._logprob + float(logits[token]) - logsumexp
         return child
 
-    def answered(self, logits: NDArray[np.float32], logsumexp: float, child: Sequence | None = None) -> None:
+    def answered(
+        self,
+        logits: NDArray[np.float32],
+        logsumexp: float,
+        peaks: NDArray[np.float32] | None = None,
+        child: Sequence | None = None,
+    ) -> None:
         """Note the model's next-token logits here, so that children learn their probability.
 
         Args:
             logits: shape (vocab,).
             logsumexp: log of the sum of their exponentials.
+            peaks: the largest of every few neighbouring ones, shape (blocks,).
             child: one that exists already and is to learn it now.
         """
-        self._logits = (logits, logsumexp)
+        self._logits = (logits, logsumexp, peaks)
         if child is not None:
             self._child(child.token, child.prompt_length)
+
+    def peaks_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The largest of every few neighbouring logits, shape (blocks,), if they are known to be the model's own here.
+
+        They save who looks for the best tokens most of the row.
+        """
+        known = self._logits
+        return known[2] if known is not None and known[0] is logits else None
 
     def forget_answer(self) -> None:
         """Let go of the logits noted by `answered`; what children learned from them stays."""
@@ -181,7 +256,15 @@ class Sequence:
         return f"Sequence({self.tokens[: self.prompt_length].tolist()} + {self.generated.tolist()})"
 
 
-_nodes: WeakValueDictionary[tuple[Sequence, int, int], Sequence] = WeakValueDictionary()
+class _Reopened(Sequence):
+    """A prompt that lacks its end: a node beside the ancestor of the same tokens."""
+
+    __slots__ = ("taken_back",)
+    taken_back: tuple[int, ...]  # type: ignore[misc]
+
+
+_nodes: WeakValueDictionary[tuple[Sequence, int, int | tuple[int, ...]], Sequence] = WeakValueDictionary()
+"""By parent, token and prompt length; by the tokens that are lacking in the place of that, if any are."""
 
 
 class _Buffer:

@@ -3,6 +3,7 @@
 sampling:temperature=0.8,top_p=0.95
 beam:num_beams=4,processors=(repetition:penalty=1.2|no_repeat_ngram:size=3)
 max_new_tokens:count=64|stop_string:string="\\n\\n"
+sampling:processors=(json_schema:schema={"type": "integer"})
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ovdecode.registry import lookup, unknown
 from ovdecode.stopping import AllOf, AnyOf, Not, StoppingCriterion
 
 _TOKEN = re.compile(r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>[^\s"()\[\]|&~:=,]+)|(?P<mark>[()\[\]|&~:=,]))""")
+_SPACE = re.compile(r"\s*")
+_OBJECTS = json.JSONDecoder()
 _COMBINATIONS: dict[tuple[str, str], Callable[[tuple[Any, ...]], Plugin]] = {
     (kind.family, kind.name): kind for kind in (Chain, AnyOf, AllOf)
 }
@@ -33,9 +36,9 @@ def parse(text: str, family: str = "strategy") -> Plugin:
     """The plugin that a spec string describes.
 
     Args:
-        text: see the module's examples; values are numbers, true, false, none, words, quoted strings, lists in
-            brackets, and plugins in parentheses.
-        family: `strategy`, `processor`, `stopping` or `proposer`.
+        text: see the module's examples; values are numbers, true, false, none, words, quoted strings, JSON objects
+            (which are text), lists in brackets, and plugins in parentheses.
+        family: `strategy`, `processor`, `stopping`, `proposer`, `utility` or `metric`.
 
     Raises:
         UnknownNameError: for a plugin or parameter that does not exist.
@@ -98,8 +101,16 @@ def _format_value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = str(value)
-    plain = re.fullmatch(r"[^\s\"()\[\]|&~:=,]+", text) is not None and _word(text) == text
-    return text if plain else json.dumps(text)
+    plain = re.fullmatch(r"[^\s\"()\[\]|&~:=,{][^\s\"()\[\]|&~:=,]*", text) is not None and _word(text) == text
+    return text if plain or _is_object(text) else json.dumps(text)
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is a JSON object, from its first character to its last."""
+    try:
+        return text.startswith("{") and _OBJECTS.raw_decode(text)[1] == len(text)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _word(text: str) -> Any:
@@ -121,6 +132,11 @@ class _Parser:
         self.tokens: list[str] = []
         position = 0
         while position < len(text.rstrip()):
+            position = cast(re.Match[str], _SPACE.match(text, position)).end()
+            if text.startswith("{", position):
+                start, position = position, self.object_end(position)
+                self.tokens.append(text[start:position])
+                continue
             match = _TOKEN.match(text, position)
             if match is None:
                 raise self.error(f"a closed string at {text[position:]!r}")
@@ -130,6 +146,12 @@ class _Parser:
 
     def error(self, wanted: str) -> ConfigurationError:
         return ConfigurationError(f"spec `{self.text}` must have {wanted}; write name:parameter=value,parameter=value")
+
+    def object_end(self, start: int) -> int:
+        try:
+            return _OBJECTS.raw_decode(self.text, start)[1]
+        except (ValueError, RecursionError) as error:
+            raise self.error(f"a JSON object, or quotes, at {self.text[start:]!r:.80} ({error})") from error
 
     @property
     def next(self) -> str:

@@ -59,11 +59,15 @@ class Strategy(Plugin):
     """
 
     family: ClassVar[str] = "strategy"
-    commits: ClassVar[bool] = False
-    """Whether each request only extends what is already decided, so that text can be shown while it grows: what comes
-    before the first position asked about is final. True for greedy, false for beam search."""
 
     processors: LogitsProcessor = field(default=Chain(), kw_only=True)
+
+    @property
+    def commits(self) -> bool:
+        """Whether each request only extends what is already decided, so that text can be shown while it grows: what
+        comes before the first position asked about is final. False for beam search; a strategy of which it is true,
+        such as greedy decoding, says `commits: ClassVar[bool] = True`."""
+        return False
 
     @abstractmethod
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
@@ -83,7 +87,30 @@ class Strategy(Plugin):
 
     def candidates(self, logits: Logits, sequence: Sequence) -> Candidates:
         """What this strategy's processors leave of the logits after `sequence`."""
-        return self.processors(Candidates(logits), sequence)
+        return self.processors(Candidates.after(sequence, logits), sequence)
+
+
+@dataclass(frozen=True)
+class Stepwise(Strategy):
+    """A strategy that draws one token after another. Subclass it and write `law`.
+
+    The law of a token depends on the model's logits and the tokens before it, and on nothing else: so another strategy
+    may draw from it in another order, several tokens at a time (`Speculative`), with the same result.
+    """
+
+    commits: ClassVar[bool] = True
+
+    @abstractmethod
+    def law(self, logits: Logits, sequence: Sequence) -> Candidates:
+        """What the token after `sequence` is drawn from; a single candidate is certain."""
+
+    def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
+        """Extend by a draw until the stop."""
+        sequence = prompt
+        while not stop(sequence):
+            logits = yield sequence
+            sequence += self.law(logits, sequence).draw(rng)
+        return sequence
 
 
 def outcome(value: Sequence | Outcome) -> Outcome:

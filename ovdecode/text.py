@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import NamedTuple
 
+from ovdecode.errors import StrategyError
 from ovdecode.sequence import Fold, Sequence
 
 _RECENT = 256
@@ -20,6 +21,7 @@ class TextState(NamedTuple):
         settled: the text but for its end.
         recent: its end.
         pending: the bytes of a character that is not complete yet.
+        owed: the bytes that come before the text begins, as the end of a prompt that was reopened.
 
     Example:
         >>> TextState().push(b"caf\xc3").text
@@ -31,6 +33,7 @@ class TextState(NamedTuple):
     settled: str = ""
     recent: str = ""
     pending: bytes = b""
+    owed: bytes = b""
 
     @property
     def text(self) -> str:
@@ -46,24 +49,45 @@ class TextState(NamedTuple):
             return TextState(self.settled + recent, "", data[consumed:])
         return TextState(self.settled, recent, data[consumed:])
 
+    def pay(self, piece: bytes) -> TextState:
+        """The state after more bytes, of which the first are those owed.
+
+        Raises:
+            StrategyError: if they are not.
+        """
+        size = min(len(piece), len(self.owed))
+        if piece[:size] != self.owed[:size]:
+            raise StrategyError(
+                f"what is generated after a reopened prompt must spell {self.owed!r} first, but goes on with {piece!r}"
+            )
+        return TextState().push(piece[size:]) if size == len(self.owed) else TextState(owed=self.owed[size:])
+
     def finish(self) -> str:
         """The whole text, with U+FFFD for a character that never ended."""
         return self.text + self.pending.decode("utf-8", "replace")
 
 
 def _append(state: TextState, sequence: Sequence) -> TextState:
-    spelling = sequence.vocabulary.spelling
+    spelling, before = sequence.vocabulary.spelling, sequence.parent
+    if before is not None and before.taken_back:
+        state = TextState(owed=before.owed)
     if sequence.token in spelling.special_ids:
         return state
-    return state.push(spelling.token_bytes(sequence.token))
+    piece = spelling.token_bytes(sequence.token)
+    return state.pay(piece) if state.owed else state.push(piece)
 
 
 text_state = Fold(TextState(), _append, generated=True, key="ovdecode.text")
 """The `TextState` after the last token of a sequence; special tokens add nothing to it."""
 
 
+def owed(sequence: Sequence) -> bytes:
+    """The bytes that a reopened prompt lacks and that are not spelled yet; none for any other sequence."""
+    return text_state(sequence).owed if sequence.generated_length else sequence.owed
+
+
 def generated_text(sequence: Sequence, *, final: bool = False) -> str:
-    """The text of the tokens after the prompt, special tokens left out.
+    """The text after the prompt, special tokens left out.
 
     Args:
         sequence: any sequence.

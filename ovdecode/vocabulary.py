@@ -12,8 +12,8 @@ from ovdecode.sequence import Sequence
 class Spelling(Protocol):
     """The part of a tokenizer that turns ids into text, and back."""
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text, without added special tokens."""
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """The token ids of a text; also those that belong around a whole text, such as a BOS token, if asked for."""
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token adds to the text (those of its literal for a special token)."""
@@ -33,7 +33,7 @@ class Letters:
         turn, letter = divmod(token, 26)
         return (chr(ord("a") + letter) + (str(turn) if turn else "")).encode()
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """The tokens of a text of lower-case letters."""
         return [ord(letter) - ord("a") for letter in text]
 
@@ -60,3 +60,13 @@ class Vocabulary:
     def prompt(self, tokens: Tokens[int]) -> Sequence:
         """The sequence of a prompt; prompts with a common beginning share its nodes."""
         return self.root.extend_prompt(tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as a prompt: with the BOS token, where the spelling adds one, and never an EOS."""
+        return [*self._beginning, *self.spelling.encode(text)]
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """What the spelling puts before every text."""
+        text, whole = self.spelling.encode("a"), self.spelling.encode("a", add_special_tokens=True)
+        return next((whole[:start] for start in range(len(whole)) if whole[start : start + len(text)] == text), [])

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from math import isnan
-from typing import ClassVar, Literal
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from math import fsum, isnan
+from numbers import Real
+from typing import Any, Literal
 
-from ovdecode.forward import Forward
-from ovdecode.plugin import is_whole, require
+from ovdecode.errors import StrategyError
+from ovdecode.forward import Forward, Logits
+from ovdecode.model import Model
+from ovdecode.numerics import logsumexp
+from ovdecode.plugin import require
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategies.sampling import Sampling
-from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy, gather, outcome
+from ovdecode.strategies.several import decodings, finish
+from ovdecode.strategy import Decoding, Hypothesis, Outcome, Request, Strategy
+
+Reward = Callable[[Sequence], float]
 
 
 @register("best_of_n")
 @dataclass(frozen=True)
 class BestOfN(Strategy):
-    """Of n decodings by another strategy, the one that the model itself holds to be the most probable.
+    """Of n decodings by another strategy, the one with the best score.
 
     Law: decoding i is what the other strategy does with the i-th independent stream of random numbers. All
-    run in one batch and share the prompt. They are ranked by the model's own log-probability, before any
-    processor; equals stay in the order of i.
+    run in one batch and share the prompt. They are ranked by the score; equals stay in the order of i.
     Source: Stiennon et al. 2020, "Learning to summarize from human feedback" (best-of-n by a reward); ranked
     by the model's mean log-probability as in Adiwardana et al. 2020, "Towards a Human-like Open-Domain
     Chatbot".
@@ -31,41 +38,68 @@ class BestOfN(Strategy):
     Args:
         n: how many decodings; at least 1.
         strategy: what makes each of them.
-        score: `logprob`, the sum over the generated tokens, or `mean_logprob`, the sum by their number, which
-            does not favour short texts.
+        score: `logprob`, the log-probability of the generated tokens, before any processor; `mean_logprob`,
+            that by their number, which does not favour short texts; or a reward, any function of the finished
+            `Sequence` to a number (it has no spec string).
+        model: whose log-probability it is, a model of the same vocabulary or the source of one; None for the
+            model that decodes.
         processors: applied before the processors of `strategy`.
 
     Example:
         >>> import ovdecode as od
-        >>> model = od.Model(od.TableRunner([[3, 0], [3, 0]]))
+        >>> model = od.Model(od.TableRunner([[1, 0], [1, 0]]))
         >>> generation = model.generate([0], od.BestOfN(n=8), max_new_tokens=2)
         >>> [each.tokens for each in generation.alternatives][:1], len(generation.alternatives)
         ([(0, 0)], 8)
+        >>> ones = od.BestOfN(n=64, score=lambda sequence: sum(sequence.generated.tolist()))
+        >>> model.generate([0], ones, max_new_tokens=2).tokens
+        (1, 1)
     """
-
-    commits: ClassVar[bool] = False
 
     n: int = 4
     strategy: Strategy = field(default=Sampling())
-    score: Literal["logprob", "mean_logprob"] = "logprob"
+    score: Literal["logprob", "mean_logprob"] | Reward = "logprob"
+    model: Model | str | None = None
 
     def __post_init__(self) -> None:
-        whole = is_whole(self.n)
-        require(self, "n", whole and self.n >= 1, "a whole number of at least 1")
-        require(self, "score", self.score in ("logprob", "mean_logprob"), "logprob or mean_logprob")
+        require(self, "n", self.n >= 1, "a whole number of at least 1")
+        known = callable(self.score) or self.score in ("logprob", "mean_logprob")
+        require(self, "score", known, "logprob, mean_logprob, or a function of a sequence")
+        named = self.model is None or isinstance(self.model, Model | str)
+        require(self, "model", named, "a model, the source of one, or none")
+        require(self, "model", self.model is None or not callable(self.score), "none where `score` is a function")
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
         """Run all, then rank."""
-        each = replace(self.strategy, processors=self.processors | self.strategy.processors)
-        results = yield from gather(each.decode(prompt, stop, rng.split(index)) for index in range(self.n))
-        sequences = [outcome(result).sequence for result in results]
-        # A token not chosen from logits (a forced phrase) has no known probability until the model is asked.
-        unknown = [one for one in sequences if isnan(one.logprob)]
-        if unknown:
-            yield [Forward(one, last=one.generated_length + 1) for one in unknown]
-        ranked = [Hypothesis(sequence, self._score(sequence, prompt)) for sequence in sequences]
+        running = decodings(self.strategy, self.n, prompt, stop, rng, processors=self.processors)
+        sequences = [one for (one,) in (yield from finish(running))]
+        scores = yield from self._scores(sequences, prompt)
+        ranked = [Hypothesis(sequence, score) for sequence, score in zip(sequences, scores, strict=True)]
         return Outcome(tuple(sorted(ranked, key=lambda hypothesis: -hypothesis.score)))
 
-    def _score(self, sequence: Sequence, prompt: Sequence) -> float:
-        logprob = sequence.logprob - prompt.logprob
-        return logprob if self.score == "logprob" else logprob / max(sequence.length - prompt.length, 1)
+    def _scores(self, sequences: list[Sequence], prompt: Sequence) -> Generator[list[Request], Any, list[float]]:
+        if callable(self.score):
+            return [_number(self.score(sequence)) for sequence in sequences]
+        lengths = [sequence.length - prompt.length for sequence in sequences]
+        logprobs = [sequence.logprob - prompt.logprob for sequence in sequences]
+        if self.model is not None:
+            rows = yield [
+                Forward(sequence, last=length + 1, model=self.model)
+                for sequence, length in zip(sequences, lengths, strict=True)
+            ]
+            logprobs = [_logprob(sequence, given) for sequence, given in zip(sequences, rows, strict=True)]
+        if self.score == "logprob":
+            return logprobs
+        return [logprob / max(length, 1) for logprob, length in zip(logprobs, lengths, strict=True)]
+
+
+def _logprob(sequence: Sequence, rows: Logits) -> float:
+    """Log-probability of the last tokens of a sequence; rows of shape (tokens + 1, vocab), the last one unused."""
+    tokens = sequence.tokens[sequence.length - len(rows) + 1 :]
+    return fsum(float(row[token]) - logsumexp(row) for token, row in zip(tokens, rows[:-1], strict=True))
+
+
+def _number(score: object) -> float:
+    if not isinstance(score, Real) or isnan(score):
+        raise StrategyError(f"`score` of `best_of_n` must return a number, got {score!r:.80}")
+    return float(score)

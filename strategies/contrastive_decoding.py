@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from numbers import Real
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 from ovdecode.candidates import Candidates
 from ovdecode.forward import Forward, Logits
+from ovdecode.guidance import Guidance
 from ovdecode.model import Model
+from ovdecode.numerics import log_softmax
 from ovdecode.plugin import require
-from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.stopping import Stop
-from ovdecode.strategy import Decoding, Strategy
+from ovdecode.strategies.contrast import only, plausible, steered
+from ovdecode.strategies.greedy import Greedy
+from ovdecode.strategy import Strategy
 
 
 @register("contrastive_decoding")
 @dataclass(frozen=True)
-class ContrastiveDecoding(Strategy):
-    """The token that an expert prefers most strongly over an amateur, among those that the expert finds
+class ContrastiveDecoding(Guidance):
+    """What an expert prefers more strongly than an amateur does, among the tokens that the expert finds
     plausible.
 
-    Law: over the tokens with p_expert >= alpha · max p_expert, the score is
-    log p_expert − log p_amateur; with `beta`, (1 + beta) · log p_expert − beta · log p_amateur. The best
-    score wins, or with `temperature`, a token is drawn from softmax(score / temperature). The expert is the
-    task's model.
-    Source: Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as Optimization", who search the
-    summed scores with beams, where this takes the best token at each step; with `beta`, O'Brien and Lewis
-    2023, "Contrastive Decoding Improves Reasoning in Large Language Models", who use 0.5.
+    Law: another strategy decodes from the scores log p_expert − log p_amateur of the tokens with p_expert >=
+    alpha · max p_expert; with `beta`, from (1 + beta) · log p_expert − beta · log p_amateur. All other tokens
+    are impossible. The expert is the task's model.
+    Source: Li et al. 2023, "Contrastive Decoding: Open-ended Text Generation as Optimization"
+    (arXiv:2210.15097), who search with 5 beams; with `beta`, O'Brien and Lewis 2023, "Contrastive Decoding
+    Improves Reasoning in Large Language Models" (arXiv:2309.09117), who use 0.5.
 
     Args:
         amateur: a weaker model with the expert's vocabulary, or a source to load it from.
@@ -39,7 +38,7 @@ class ContrastiveDecoding(Strategy):
         beta: weight of the amateur in the form of O'Brien and Lewis, at least 0 (0 is the expert alone); None
             for the form of Li et al.
         amateur_temperature: divides the amateur's logits; above 0. Li et al. use 0.5 for some models.
-        temperature: above 0; None takes the best score.
+        strategy: what decodes from the scores. A beam search normalises them, which Li et al. do not.
         processors: applied to the expert's logits, before its plausible tokens are found.
 
     Example:
@@ -50,46 +49,27 @@ class ContrastiveDecoding(Strategy):
         (1, 1)
     """
 
-    commits: ClassVar[bool] = True
-
     amateur: Model | str
     alpha: float = 0.1
     beta: float | None = None
     amateur_temperature: float = 1.0
-    temperature: float | None = None
+    strategy: Strategy = field(default=Greedy(), kw_only=True)
 
     def __post_init__(self) -> None:
-        named = isinstance(self.amateur, Model | str)
-        require(self, "amateur", named, "a model, or the source of one")
-        require(self, "alpha", _real(self.alpha) and 0 < self.alpha <= 1, "above 0 and at most 1")
-        beta = self.beta is None or (_real(self.beta) and self.beta >= 0)
-        require(self, "beta", beta, "at least 0, or none")
-        positive = _real(self.amateur_temperature) and self.amateur_temperature > 0
+        require(self, "amateur", isinstance(self.amateur, Model | str), "a model, or the source of one")
+        require(self, "alpha", 0 < self.alpha <= 1, "above 0 and at most 1")
+        beta = self.beta is None or 0 <= self.beta < math.inf
+        require(self, "beta", beta, "a finite number of at least 0, or none")
+        positive = 0 < self.amateur_temperature < math.inf
         require(self, "amateur_temperature", positive, "a finite number above 0")
-        positive = self.temperature is None or (_real(self.temperature) and self.temperature > 0)
-        require(self, "temperature", positive, "a finite number above 0, or none for the best score")
 
-    def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
-        """Ask both models at once, extend by the score."""
-        sequence = prompt
-        while not stop(sequence):
-            expert, amateur = yield [sequence, Forward(sequence, model=self.amateur)]
-            scores = self._scores(self.candidates(expert, sequence), amateur)
-            if self.temperature is None:
-                sequence += scores.argmax()
-            else:
-                sequence += scores.divided(float(self.temperature)).draw(rng)
-        return sequence
+    def companions(self, request: Forward) -> list[Forward]:
+        """The amateur, about the same text."""
+        return [Forward(request.sequence, request.last, self.amateur)]
 
-    def _scores(self, expert: Candidates, amateur: Logits) -> Candidates:
-        """The plausible candidates with their scores, up to a constant: logits differ from log-probabilities
-        by one."""
-        plausible = expert.keep(expert.checked >= expert.logits.max() + math.log(self.alpha))
-        against = Candidates(amateur[plausible.ids]).divided(float(self.amateur_temperature)).logits
-        if self.beta is None:
-            return plausible.with_logits(plausible.logits - against)
-        return plausible.with_logits((1 + float(self.beta)) * plausible.logits - float(self.beta) * against)
-
-
-def _real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
+        """The scores of the plausible tokens."""
+        expert = log_softmax(logits)
+        amateur = Candidates(others[0]).divided(self.amateur_temperature).logprobs
+        scores = expert - amateur if self.beta is None else steered(expert, self.beta, expert, amateur)
+        return only(plausible(logits, self.alpha), scores)

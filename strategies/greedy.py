@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from ovdecode.candidates import Candidates
+from ovdecode.forward import Logits
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
-from ovdecode.strategy import Decoding, Strategy
+from ovdecode.strategy import Decoding, Stepwise
 
 
 @register("greedy")
 @dataclass(frozen=True)
-class Greedy(Strategy):
+class Greedy(Stepwise):
     """The most probable token at every step; the lowest id among equals.
 
     Law: the result is a function of the prompt; no randomness is used.
@@ -27,7 +28,9 @@ class Greedy(Strategy):
         (1, 2, 0, 1)
     """
 
-    commits: ClassVar[bool] = True
+    def law(self, logits: Logits, sequence: Sequence) -> Candidates:
+        """The best candidate alone."""
+        return self.candidates(logits, sequence).top(1)
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
         """Extend by the argmax until the stop."""

@@ -6,19 +6,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
-
-from ovdecode.forward import Forward, Logits
-from ovdecode.plugin import require
-from ovdecode.proposer import Distribution, Drafted, Proposer
+from ovdecode.proposer import Proposer
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategies.proposers.prompt_lookup import PromptLookup
-from ovdecode.strategies.sampling import Sampling
-from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy
+from ovdecode.strategies.verification import Supposed, Verifier
+from ovdecode.strategy import Decoding, Stepwise, Strategy
 
 
 @register("speculative")
@@ -30,15 +26,19 @@ class Speculative(Strategy):
     accepted with probability min(1, p(x) / q(x)), where p is the distribution of `strategy` after the tokens
     before x. The first one that is rejected is replaced by a draw from (p − q)+, normalised, and the rest of
     the draft is dropped; if all are accepted, one more is drawn from p. Greedy decoding is the case of a p
-    that is certain: it gives the same tokens.
+    that is certain: it gives the same tokens. A draft may have alternatives, and is then a tree: each is tried
+    with what those before it have left of p.
     Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding"; Chen
-    et al. 2023, "Accelerating Large Language Model Decoding with Speculative Sampling".
+    et al. 2023, "Accelerating Large Language Model Decoding with Speculative Sampling"; trees: Miao et al.
+    2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based Speculative Inference and
+    Verification".
 
-    The result's `info` counts `rounds` (inferences of the model), `drafted` and `accepted` tokens;
-    `acceptance` is accepted / drafted, 0 if nothing was drafted.
+    The result's `info` counts `rounds` (inferences of the model that verify), `drafted` and `accepted` tokens;
+    `acceptance` is accepted / drafted, 0 if nothing was drafted. At most one alternative of several can be
+    accepted.
 
     Args:
-        strategy: whose law is kept: greedy or sampling, with their processors.
+        strategy: whose law is kept; one that draws token by token, such as greedy and sampling.
         proposer: who drafts.
         processors: applied before the processors of `strategy`.
 
@@ -52,67 +52,20 @@ class Speculative(Strategy):
 
     commits: ClassVar[bool] = True
 
-    strategy: Greedy | Sampling = field(default=Greedy())
+    strategy: Stepwise = field(default=Greedy())
     proposer: Proposer = field(default=PromptLookup())
-
-    def __post_init__(self) -> None:
-        stepwise = isinstance(self.strategy, Greedy | Sampling)
-        require(self, "strategy", stepwise, "greedy or sampling, whose tokens can be verified one by one")
 
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
         """Draft, verify, keep what is accepted and one token more."""
-        sequence = prompt
-        rounds = drafted = accepted = 0
+        sequence, verifier = prompt, Verifier(self.target.law, stop, rng)
         while not stop(sequence):
-            proposed = yield from self.proposer.propose(sequence, stop, self.law, rng)
-            draft = _unfinished(proposed, sequence, stop)
-            ahead = sequence + [each.token for each in draft]
-            rows = yield Forward(ahead, last=len(draft) + 1)
-            rounds, drafted = rounds + 1, drafted + len(draft)
-            for logits, proposal in zip(rows, [*draft, None], strict=True):
-                target = self.law(logits, sequence)
-                token, keep = verify(target, proposal, rng)
-                sequence, accepted = sequence + token, accepted + keep
-                if not keep or stop(sequence):
-                    break
-        info = {
-            "rounds": rounds,
-            "drafted": drafted,
-            "accepted": accepted,
-            "acceptance": accepted / max(drafted, 1),
-        }
-        return Outcome((Hypothesis(sequence, sequence.logprob),), info)
-
-    def law(self, logits: Logits, sequence: Sequence) -> Distribution:
-        """The distribution of the next token, shape (vocab,): softmax of the processed logits, or certainty
-        of the best."""
-        candidates = self._target.candidates(logits, sequence)
-        if isinstance(self._target, Greedy):
-            candidates = candidates.top(1)
-        return candidates.distribution(len(logits))
+            supposed = Supposed(sequence)
+            stops, law = supposed.seen(stop), supposed.seen(self.target.law)
+            draft = yield from self.proposer.propose(sequence, stops, law, rng)
+            sequence = (yield from verifier.verify(sequence, draft)).sequence
+        return verifier.outcome(sequence)
 
     @cached_property
-    def _target(self) -> Greedy | Sampling:
+    def target(self) -> Stepwise:
+        """The strategy with all processors."""
         return replace(self.strategy, processors=self.processors | self.strategy.processors)
-
-
-def verify(target: Distribution, proposal: Drafted | None, rng: Random) -> tuple[int, bool]:
-    """A token with the law of `target`, shape (vocab,), and whether it is the proposed one."""
-    if proposal is None:
-        return rng.choose(target), False
-    draft = proposal.law(len(target))
-    if rng.flip(min(1.0, target[proposal.token] / draft[proposal.token])):
-        return proposal.token, True
-    rest = np.maximum(target - draft, 0.0)
-    # Equal up to rounding, the two may leave nothing over; there is then nothing to correct either.
-    return rng.choose(rest if rest.any() else target), False
-
-
-def _unfinished(proposed: list[Drafted], sequence: Sequence, stop: Stop) -> list[Drafted]:
-    """The draft up to and including the first token that finishes the sequence: nothing is asked beyond a
-    stop."""
-    for count, each in enumerate(proposed, start=1):
-        sequence += each.token
-        if stop(sequence):
-            return proposed[:count]
-    return proposed

@@ -143,7 +143,7 @@ def test_only_plugins_are_registered(thing: Any) -> None:
         ("strategy", "gredy", "unknown strategy `gredy`; did you mean `greedy`"),
         ("processor", "topk", "unknown processor `topk`; did you mean `top_k`"),
         ("stopping", "stop_sting", "did you mean `stop_string`"),
-        ("proposer", "qqq", "unknown proposer `qqq`; known: draft_model, prompt_lookup"),
+        ("proposer", "qqq", "unknown proposer `qqq`; known: draft_model, draft_tree, early_exit"),
     ],
 )
 def test_an_unknown_name_is_told_its_neighbours(family: str, name: str, message: str) -> None:

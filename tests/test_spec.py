@@ -91,6 +91,27 @@ def test_values_are_read_by_their_look() -> None:
     assert parse("greedy:processors=(logit_bias:bias=[[1,-inf],[2,0.5]])", "strategy") is not None
 
 
+OBJECT = '{"a": [1, {"b|c": ")&~\\" ="}],\n "d": null}'
+
+
+def test_a_json_object_is_text_that_needs_no_quotes() -> None:
+    assert parse(f"stop_string:string={OBJECT},keep=true", "stopping") == od.StopString(OBJECT, keep=True)
+    assert parse(f"(stop_string:string= {OBJECT} )|eos", "stopping") == od.StopString(OBJECT) | od.Eos()
+    assert str(od.StopString(OBJECT)) == f"stop_string:string={OBJECT}"
+    assert parse(f"stop_string:string=[{OBJECT},{{}},a{{2}}]", "stopping") == od.StopString([OBJECT, "{}", "a{2}"])
+
+
+@pytest.mark.parametrize("text", ["{", "}", "{a", "{}{}", "{} ", " {}", '{"a": 1}}', '{"a"}', "{" * 9999])
+def test_what_only_looks_like_a_json_object_is_quoted(text: str) -> None:
+    assert parse(str(od.StopString(text)), "stopping") == od.StopString(text)
+    assert '"' in str(od.StopString(text)) or text == "}"
+
+
+def test_a_malformed_json_object_is_shown() -> None:
+    with pytest.raises(ConfigurationError, match=r"a JSON object, or quotes, at '{\"a\": }' \(Expecting value"):
+        parse('stop_string:string={"a": }', "stopping")
+
+
 def test_an_empty_chain_has_a_name() -> None:
     assert parse(str(Chain()), "processor") == Chain()
 
@@ -100,8 +121,14 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
     for name in names(family):
         plugin = lookup(family, name)
         if all(default is not dataclasses.MISSING for default in parameters(plugin).values()):
-            assert parse(name, family) == plugin()
-            assert str(plugin()) == name
+            try:
+                default = plugin()
+            except ConfigurationError as error:  # one of two parameters is needed
+                with pytest.raises(ConfigurationError, match=re.escape(str(error))):
+                    parse(name, family)
+            else:
+                assert parse(name, family) == default
+                assert str(default) == name
 
 
 @pytest.mark.parametrize(
@@ -121,7 +148,7 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
         ("sampling:temperature=(greedy)", "strategy", ConfigurationError, "a plain value"),
         ("best_of_n:strategy=(gredy)", "strategy", UnknownNameError, "did you mean `greedy`"),
         ("best_of_n:strategy=gredy", "strategy", UnknownNameError, "did you mean `greedy`"),
-        ("speculative:strategy=beam", "strategy", ConfigurationError, "must be a strategy: greedy or sampling"),
+        ("speculative:strategy=beam", "strategy", ConfigurationError, "must be a strategy: Stepwise, got BeamSearch"),
         ("sampling:processors=temperature", "strategy", ConfigurationError, "a value for `temperature`"),
         ("greedy:processors=repetition", "strategy", ConfigurationError, "a value for `penalty` of `repetition`"),
         ("top_k:k=true", "processor", ConfigurationError, "`k` of `top_k` must be a whole number, got True"),

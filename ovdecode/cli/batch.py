@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.cli.console import console
+from ovdecode.interruption import interruptible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,8 +44,8 @@ def run_batch(tasks: list[Task]) -> Batch:
     engine = Engine()
     jobs = [engine.submit(task) for task in tasks]
     began = perf_counter()
-    with _interruptible(batch), _progress(len(tasks)) as progress:
-        while (engine.live or engine.queue) and not batch.interrupted:
+    with interruptible() as interruption, _progress(len(tasks)) as progress:
+        while (engine.live or engine.queue) and not interruption:
             for event in engine.step():
                 if isinstance(event, Generation):
                     batch.generations[event.index] = event
@@ -55,25 +53,8 @@ def run_batch(tasks: list[Task]) -> Batch:
             if progress is not None:
                 _advance(progress, jobs, engine, batch)
         engine.close()
+    batch.interrupted = interruption.came
     return batch
-
-
-@contextmanager
-def _interruptible(batch: Batch) -> Iterator[None]:
-    """Note the first Ctrl-C on the batch instead of raising it in the middle of something."""
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        batch.interrupted = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _progress(count: int) -> Any:

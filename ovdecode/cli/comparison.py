@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ovdecode.metrics import distinct_n, mean, repetition
+from ovdecode.strategies.metrics.repetition import distinct_n, repetition
 
 if TYPE_CHECKING:
     from ovdecode.cli.batch import Batch
@@ -39,8 +40,8 @@ class Figures:
         tokens_per_second: all its tokens by all its seconds, while sharing the batch with all other methods.
         forwards: inferences waited for, a generation.
         mean_logprob: log-probability a token under the model itself, in nats.
-        distinct_2: share of 2-grams that are distinct (see `ovdecode.metrics.distinct_n`).
-        repetition: share of 4-grams that occurred before (see `ovdecode.metrics.repetition`).
+        distinct_2: share of 2-grams that are distinct (the metric `distinct_n`).
+        repetition: share of 4-grams that occurred before (the metric `rep_n`).
         info: the method's own diagnostics, such as acceptance.
     """
 
@@ -124,3 +125,14 @@ def figures(strategy: str, generations: list[Generation]) -> Figures:
         repetition=mean(repetition(one.tokens, 4) for one in good),
         info={name: mean(float(one.info[name]) for one in good if name in one.info) for name in names},
     )
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the values that are numbers; NaN if none is.
+
+    Example:
+        >>> mean([1.0, float("nan"), 3.0])
+        2.0
+    """
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan

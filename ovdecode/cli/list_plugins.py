@@ -33,15 +33,23 @@ _PLURAL = {
     "processor": "Processors",
     "stopping": "Stopping criteria",
     "proposer": "Proposers (for speculative)",
+    "utility": "Utilities (for mbr)",
+    "metric": "Metrics",
 }
 
 
 def list_plugins(
     family: Annotated[
         str | None,
-        typer.Argument(metavar="[FAMILY|NAME]", help="strategy, processor, stopping, proposer, or one plugin."),
+        typer.Argument(
+            metavar="[FAMILY|NAME]",
+            help="strategy, processor, stopping, proposer, utility, metric, or a plugin.",
+        ),
     ] = None,
     plugin: Plugins = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print tables of name, summary and source, as in the README.")
+    ] = False,
 ) -> None:
     """List every plugin with its parameters, their defaults, and its source; or describe one plugin in full.
 
@@ -61,6 +69,9 @@ def list_plugins(
             _describe(kind, family, screen)
         return
     for kind in GROUPS if wanted is None else [wanted]:
+        if markdown:
+            print(_markdown(kind))
+            continue
         _show_family(kind, screen)
         for name, error in broken(kind).items():
             said = f"  {printable(name)} does not load: {one_line(repr(error))}"
@@ -103,6 +114,21 @@ def _show_family(family: str, screen: Console) -> None:
         screen.print(table)
 
 
+def _markdown(family: str) -> str:
+    """A family's table in Markdown."""
+    from ovdecode.registry import lookup, names
+
+    plugins = [(name, lookup(family, name)) for name in names(family)]
+    rows = [f"| `{name}` | {_cell(summary_of(plugin))} | {_cell(source_of(plugin))} |" for name, plugin in plugins]
+    return "\n".join(
+        [f"### {_PLURAL.get(family, family)}", "", "| name | what it is | source |", "|---|---|---|", *rows, ""]
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 def _describe(family: str, name: str, screen: Console) -> None:
     from ovdecode.registry import lookup
 
@@ -111,10 +137,21 @@ def _describe(family: str, name: str, screen: Console) -> None:
     for parameter in _parameters(plugin):
         screen.print(Text(f"  {parameter}", style="green"))
     screen.print()
-    screen.print(Text(printable(inspect.getdoc(plugin) or "")))
+    screen.print(Text(printable("\n".join([inspect.getdoc(plugin) or "", *_inherited(plugin)]))))
     file = inspect.getsourcefile(plugin)
     if file:
         screen.print(Text(f"\n{Path(file)}", style="dim"), soft_wrap=True)
+
+
+def _inherited(plugin: type[Plugin]) -> list[str]:
+    """What base classes say about parameters that the plugin's own docstring leaves to them, under a heading."""
+    found: dict[str, str] = {}
+    for base in plugin.__mro__:
+        arguments = re.search(r"^Args:\n((?: .*\n?|\n)*)", inspect.cleandoc(base.__dict__.get("__doc__") or ""), re.M)
+        for entry in re.split(r"^(?=    \w)", arguments[1] if arguments else "", flags=re.M):
+            found.setdefault(entry.partition(":")[0].strip(), entry.rstrip() if base is not plugin else "")
+    entries = [entry for entry in found.values() if entry]
+    return ["", "Args, as of its base classes:", *entries] if entries else []
 
 
 def summary_of(plugin: type[Plugin]) -> str:

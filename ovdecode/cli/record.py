@@ -58,7 +58,8 @@ def record(comparison: Comparison, options: Mapping[str, Any]) -> dict[str, Any]
         seconds, tokens: of the whole run.
         figures: one a strategy; see `Figures`.
         generations: one a finished task, in the order of prompts, strategies, samples: index, prompt (text),
-            prompt_index, strategy (spec), sample, text, tokens (ids), logprobs (a token, of the model),
+            prompt_index, strategy (spec), sample, text, tokens (ids), taken_back (tokens of the prompt
+            chosen again), logprobs (a token, of the model),
             logprob, mean_logprob, score, reason (name and detail, or null), cost (forwards, tokens, seconds,
             time_to_first_token), info, alternatives (all that the strategy returned, best first, if several),
             runner, precision, error (type and message, or null).
@@ -116,6 +117,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
     return {
         "text": one.text,
         "tokens": list(one.tokens),
+        "taken_back": one.taken_back,
         "logprobs": list(one.token_logprobs),
         "logprob": one.logprob,
         "score": one.score,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
@@ -77,6 +77,15 @@ class Engine:
 
     def events(self, tasks: Iterable[Task], *, pieces: bool = True) -> Iterator[Piece | Generation]:
         """As `run`, with the text that strategies commit to on the way."""
+        with closing(self.rounds(tasks, pieces=pieces)) as rounds:
+            for events in rounds:
+                yield from events
+
+    def rounds(
+        self, tasks: Iterable[Task], *, pieces: bool = False
+    ) -> Generator[list[Piece | Generation], None, None]:
+        """As `run`, but what came of each round is yielded when it is over, even if that is nothing: a caller that
+        shows progress, or may have to stop, is asked after every inference."""
         waiting: Iterator[Task] | None = iter(tasks)
         failure: Exception | None = None
         with _old_objects_left_alone(), closing(self):
@@ -90,7 +99,7 @@ class Engine:
                         waiting, failure = None, error
                 if not self.live and not self.queue:
                     break
-                yield from self.step(pieces=pieces)
+                yield self.step(pieces=pieces)
             if failure is not None:
                 raise failure
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from weakref import ref
 
 from ovdecode.engine.result import candidate, without_frames
 from ovdecode.engine.task import Task
@@ -40,6 +40,7 @@ class Job:
     cancelled: bool = False
     shown: int = 0
     _single: bool = True
+    _asked: int = 0
     _decoding: Decoding | None = None
     _error: Exception | None = None
     _outcome: Outcome | None = None
@@ -47,7 +48,7 @@ class Job:
     _tokens: int = 0
     _began: float | None = None
     _first_token: float | None = None
-    _seen: dict[Model, WeakSet[Sequence]] = field(default_factory=dict)
+    _seen: dict[Model, set[ref[Sequence]]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Run the strategy up to its first request."""
@@ -89,17 +90,20 @@ class Job:
         """
         noted: list[Sequence] = []
         try:
-            given = [_plain(request, self.answers[request]) for request in self.wanted]
+            given: list[Any] = []
             for request in self.wanted:
-                check_answer(request, self.answers[request])
-                if self.model_of(request) is self.task.model:
-                    noted += note_answer(request, self.answers[request])
+                answer = self.answers[request]
+                check_answer(request, answer)
+                logits = answer.logits[0] if request.last is None else answer.logits
+                if self._notable(request):
+                    noted += note_answer(request, answer, logits)
+                given.append(logits if request.plain else answer)
             if self._outcome is not None:  # these were asked for by `_conclude`
                 self.finish()
                 return
             self._count()
             self.answers.clear()
-            self._advance(given[0] if self._single else given)
+            self._advance(given[0] if self._single else given[: self._asked])
         except Exception as error:
             self.fail(error)
         finally:
@@ -145,7 +149,7 @@ class Job:
 
     def _commit(self) -> None:
         """Note how far the requests show what is decided."""
-        decided = [request.decided for request in self.wanted if request.model is None]
+        decided = [request.decided for request in self.wanted if request.model is None and not request.draft]
         if self._first_token is None and any(sequence.generated_length for sequence in decided):
             self._first_token = perf_counter() - cast(float, self._began)
         if decided and self.task.method.commits:
@@ -157,13 +161,7 @@ class Job:
         for item in requests_of(value, self._place):
             request = Forward(item) if isinstance(item, Sequence) else item
             if isinstance(request.model, str):
-                request = Forward(
-                    request.sequence,
-                    request.last,
-                    self.task.model.sibling(request.model),
-                    request.hidden,
-                    request.layers,
-                )
+                request = replace(request, model=self.task.model.sibling(request.model))
             model = self.model_of(request)
             if not hasattr(model, "vocabulary"):
                 raise StrategyError(f"{self._place()} must name a Model or its source, but named {model!r:.80}")
@@ -178,8 +176,26 @@ class Job:
                     f"{self._place()} must stay within the context of {limit} tokens, but asked about "
                     f"{request.sequence.length}; call `stop` before it extends a sequence"
                 )
+            if request.choose_layers is not None:
+                chosen = request.choose_layers(model.runner.num_layers)
+                request = replace(request, layers=(*request.layers, *chosen), choose_layers=None)
             requests.append(request)
-        return requests
+        self._asked = len(requests)
+        return requests + self._twins(requests)
+
+    def _twins(self, requests: list[Forward]) -> list[Forward]:
+        """Plain requests beside those for hidden states, if these run on a graph whose logits have other bits: what is
+        noted on the tree is the same for everybody."""
+        rich = [each for each in requests if not each.plain and not each.draft and each.model is None]
+        return [] if not rich or self._one_graph else [Forward(each.sequence, each.last) for each in rich]
+
+    def _notable(self, request: Forward) -> bool:
+        """Whether the answer is what the task's model says to everybody."""
+        return self.model_of(request) is self.task.model and (request.plain or self._one_graph)
+
+    @property
+    def _one_graph(self) -> bool:
+        return self.task.model.runner.precision != "invariant"
 
     def model_of(self, request: Forward) -> Model:
         """The model that a request goes to."""
@@ -206,15 +222,22 @@ class Job:
         else:
             self.fail(
                 StrategyError(
-                    f"{self._place()} must return a Sequence that begins with the prompt, or an Outcome of at "
-                    "least one Hypothesis, but "
+                    f"{self._place()} must return a Sequence that begins with the prompt (or with it reopened), or an "
+                    "Outcome of at least one Hypothesis, but "
                     f"returned {type(value).__name__}: {value!r:.80}"
                 )
             )
 
     def _sound(self, hypothesis: Any) -> bool:
         sequence = hypothesis.sequence if isinstance(hypothesis, Hypothesis) else None
-        return isinstance(sequence, Sequence) and sequence[: self.prompt.length] is self.prompt
+        return isinstance(sequence, Sequence) and (
+            sequence[: self.prompt.length] is self.prompt or sequence.prompt is self._reopened(sequence)
+        )
+
+    def _reopened(self, sequence: Sequence) -> Sequence | None:
+        """The task's prompt without the tokens that a sequence took back of it."""
+        count = self.prompt.length - sequence.prompt_length
+        return self.prompt.reopen(count) if 0 < count < self.prompt.length else None
 
     def _count(self) -> None:
         models = {self.model_of(request) for request in self.wanted}
@@ -225,10 +248,10 @@ class Job:
             if asked in counted:  # made twice, answered by one row
                 continue
             counted.add(asked)
-            seen = self._seen.setdefault(asked[0], WeakSet())
+            seen = self._seen.setdefault(asked[0], set())
             new, node = 0, request.sequence
-            while node.parent is not None and node not in seen:
-                seen.add(node)
+            while node.parent is not None and ref(node) not in seen:
+                seen.add(ref(node))  # not the node: it would keep its place in the cache
                 new, node = new + 1, node.parent
             self._tokens += max(new, request.rows)
 
@@ -257,10 +280,3 @@ class Job:
             precision=runner.precision,
             error=self._error,
         )
-
-
-def _plain(request: Forward, answer: Answer) -> Any:
-    """An answer as the strategy asked for it."""
-    if not request.plain:
-        return answer
-    return answer.logits[0] if request.last is None else answer.logits

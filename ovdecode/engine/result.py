@@ -32,6 +32,7 @@ def candidate(hypothesis: Hypothesis, reason: StopReason | None) -> Candidate:
         token_logprobs=token_logprobs(sequence),
         score=sequence.logprob if isnan(hypothesis.score) else hypothesis.score,
         stop_reason=reason,
+        taken_back=len(sequence.prompt.taken_back),
     )
 
 

@@ -150,7 +150,9 @@ def schedule(jobs: list[Job], max_tokens: int) -> list[Batch]:
     for job in jobs:
         for request in job.open:
             runner = job.model_of(request).runner
-            batch = batches.setdefault(runner, Batch(runner, max_tokens))
+            batch = batches.get(runner)
+            if batch is None:
+                batch = batches[runner] = Batch(runner, max_tokens)
             try:
                 batch.add(job, request)
             except Exception as error:  # the runner can't plan for this sequence
@@ -172,13 +174,14 @@ def _union(one: Forward, other: Forward) -> Forward:
 
 
 def _part(answer: Answer, request: Forward) -> Answer:
-    """Of an answer to a union, what one request asked for: the last of its rows."""
+    """Of an answer to a union, what one request asked for: the last of its rows, and no layers but its own."""
     first = len(answer.logits) - request.rows
-    if first == 0:
+    if first == 0 and request.plain:
         return answer
     return Answer(
         answer.logits[first:],
         answer.logsumexp[first:],
-        None if answer.hidden is None else answer.hidden[first:],
-        None if answer.layers is None else {layer: rows[first:] for layer, rows in answer.layers.items()},
+        answer.hidden[first:] if request.hidden and answer.hidden is not None else None,
+        {layer: answer.layers[layer][first:] for layer in request.layers} or None if answer.layers else None,
+        None if answer.peaks is None else answer.peaks[first:],
     )

@@ -6,7 +6,7 @@ import sys
 from typing import cast
 
 from ovdecode.errors import LogitsError
-from ovdecode.forward import Answer, Forward
+from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.sequence import Sequence
 
 
@@ -25,13 +25,22 @@ def check_answer(request: Forward, answer: Answer) -> None:
             )
 
 
-def note_answer(request: Forward, answer: Answer) -> list[Sequence]:
-    """Note on the tree what the task's own model said, and return the nodes that now hold logits."""
-    nodes = request.sequence.path(request.sequence.length - request.rows)
-    for index, (node, logits, logsumexp) in enumerate(
-        zip(nodes, answer.logits, answer.logsumexp.tolist(), strict=True)
-    ):
-        node.answered(logits, logsumexp, nodes[index + 1] if index + 1 < len(nodes) else None)
+def note_answer(request: Forward, answer: Answer, logits: Logits) -> list[Sequence]:
+    """Note on the tree what the task's own model said, and return the nodes that now hold logits.
+
+    Args:
+        request: what was asked.
+        answer: what was said.
+        logits: the very array that the strategy is sent, shape (vocab,), or (last, vocab) if the request has a `last`.
+    """
+    sequence = request.sequence
+    if request.last is None:
+        peaks = None if answer.peaks is None else answer.peaks[0]
+        sequence.answered(logits, float(answer.logsumexp[0]), peaks)
+        return [sequence]
+    nodes = sequence.path(sequence.length - request.rows)
+    for index, (node, row, logsumexp) in enumerate(zip(nodes, logits, answer.logsumexp.tolist(), strict=True)):
+        node.answered(row, logsumexp, child=nodes[index + 1] if index + 1 < len(nodes) else None)
     return nodes
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.errors import ConfigurationError
 from ovdecode.forward import Answer, Forward
 
 Precision = Literal["fast", "invariant", "exact"]
@@ -63,6 +64,15 @@ class ModelRunner(ABC):
     def room(self, requests: Items[Forward]) -> int:
         """How many of these requests, in order, can be answered by one inference."""
         return len(requests)
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers the model has: those from 0 to one below can be asked for.
+
+        Raises:
+            ConfigurationError: if this runner reads out none.
+        """
+        raise ConfigurationError(f"`layers` can't be asked for: the runner `{self.name}` reads out none")
 
     @property
     def cache_in_use(self) -> int:

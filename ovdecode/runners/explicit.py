@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,8 @@ from ovdecode.runners.explicit_graph import to_explicit
 from ovdecode.runners.precision import EXACT, unmet
 from ovdecode.runners.slots import Step
 from ovdecode.runners.stateful import StatefulRunner
-from ovdecode.runners.stateful_graph import Outputs, StatefulGraph, StatefulMemory, static_size
+from ovdecode.runners.stateful_graph import StatefulGraph, StatefulMemory, static_size
+from ovdecode.runners.tensors import Outputs
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -54,7 +55,7 @@ class ExplicitGraph(StatefulGraph):
 
     def memory(self) -> ExplicitMemory:
         """An empty cache, and the infer request that works on it."""
-        return ExplicitMemory(self.compiled, self.inputs, self._widths, self._pasts)
+        return ExplicitMemory(self.compiled, self.inputs, self._outputs, self._pasts)
 
 
 class ExplicitMemory(StatefulMemory):
@@ -64,10 +65,10 @@ class ExplicitMemory(StatefulMemory):
         self,
         compiled: ov.CompiledModel,
         inputs: tuple[str, ...],
-        widths: Mapping[str, tuple[int, ...]],
+        outputs: list[str],
         pasts: list[ov.Output],
     ) -> None:
-        super().__init__(compiled, inputs, widths)
+        super().__init__(compiled, inputs, outputs)
         self._shapes = {_past_name(port): port.partial_shape for port in pasts}
         self._types = {_past_name(port): port.element_type.to_dtype() for port in pasts}
         self._arrays: dict[str, NDArray[Any]] = {}

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 WANTED_ROWS = "wanted_rows"
 """Name of the i64 input, ``(rows,)``, that says which positions' logits are computed."""
 
+BLOCK = 64
+"""How many neighbouring logits share a maximum in the output `peaks`."""
+
 Form = Literal["stateful", "explicit", "paged"]
 
 
@@ -108,6 +111,26 @@ def add_logsumexp(model: ov.Model) -> None:
     if find_output(model, "logsumexp") is None:
         gather_before_head(model)
         _add_output(model, _logsumexp(find_head(model).logits), "logsumexp")
+
+
+def add_peaks(model: ov.Model) -> None:
+    """Add the output `peaks`, f32 ``(rows, blocks)``: the largest of every `BLOCK` neighbouring logits.
+
+    Who looks for the best few of a row then reads a small part of it. A vocabulary that is no multiple of `BLOCK` gets
+    no such output. `gather_before_head` is applied first if it was not.
+
+    Raises:
+        ModelError: no LM head is found.
+    """
+    import numpy as np
+    from openvino import opset13 as op
+
+    head = find_head(model)
+    if find_output(model, "peaks") is None and head.vocab % BLOCK == 0:
+        gather_before_head(model)
+        shape = np.array([-1, head.vocab // BLOCK, BLOCK], np.int64)
+        blocks = op.reshape(find_head(model).logits, shape, False)  # (rows, blocks, BLOCK)
+        _add_output(model, op.reduce_max(blocks, np.array([2], np.int64), False).output(0), "peaks")
 
 
 def expose_hidden(model: ov.Model, layers: Collection[int] = ()) -> None:

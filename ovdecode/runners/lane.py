@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.runners.base import Pending
 from ovdecode.runners.graph import WANTED_ROWS
-from ovdecode.runners.paged_graph import Outputs, PagedGraph
+from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.runners.pages import PageCache, Placement
+from ovdecode.runners.tensors import Outputs
 
 
 class Lane:
@@ -119,4 +120,5 @@ def _answer(request: Forward, start: int, outputs: Outputs, inner: Mapping[int, 
     rows = slice(start, start + request.rows)
     hidden = outputs["hidden.final"][rows] if request.hidden else None
     layers = {layer: inner[layer][rows] for layer in request.layers} or None
-    return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers)
+    peaks = outputs["peaks"][rows] if "peaks" in outputs else None
+    return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers, peaks)

@@ -107,9 +107,10 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
                     f"`model` must have the tokens of the sequence: it has {self.vocab_size}, the sequence's "
                     f"vocabulary has {request.sequence.vocabulary.size}"
                 )
-            if request.layers and not set(request.layers) <= set(range(self._layers + 1)):
-                raise ConfigurationError(f"`layers` must be from 0 to {self._layers}, got {request.layers}")
+            if request.layers and not set(request.layers) <= set(range(self.num_layers + 1)):
+                raise ConfigurationError(f"`layers` must be from 0 to {self.num_layers}, got {request.layers}")
 
     @cached_property
-    def _layers(self) -> int:
+    def num_layers(self) -> int:
+        """How many layers the model has."""
         return len(residual_stream(self._model)) - 1

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from ovdecode.errors import CacheError
 from ovdecode.runners.base import Precision
-from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, expose_hidden, gather_before_head, head_model
+from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
 from ovdecode.runners.precision import check_compiled, check_properties, device_properties
 from ovdecode.runners.residual import residual_stream
+from ovdecode.runners.tensors import Outputs, Tensors
 
 if TYPE_CHECKING:
     import openvino as ov
 
-Outputs = dict[str, NDArray[np.float32]]
 _SAME_SIZE: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.float32}
 
 
@@ -51,6 +51,7 @@ class PagedGraph:
         graph = model.clone()
         gather_before_head(graph)
         add_logsumexp(graph)
+        add_peaks(graph)
         if hidden:
             expose_hidden(graph, range(len(residual_stream(model))))
             self._head = core.compile_model(head_model(model), device, options).create_infer_request()
@@ -71,11 +72,8 @@ class PagedGraph:
             shape = ov.Shape([self.pages, *layout.block])
             for port, layer in zip(layout.ports, memory, strict=True):
                 self._request.set_tensor(port, ov.Tensor(layer, shape, layout.element_type))
-        self._widths = {
-            port.any_name: tuple(size.get_length() for size in list(port.partial_shape)[1:])
-            for port in compiled.outputs
-        }
-        self.vocab_size = self._widths["logits"][0]
+        self._tensors = Tensors(self._request, (port.any_name for port in compiled.outputs))
+        self.vocab_size = self._tensors.widths["logits"][0]
 
     def start(self, feed: Mapping[str, NDArray[Any]]) -> Callable[[], Outputs]:
         """Start an inference; the call that is returned waits for its outputs, which stay valid while held.
@@ -83,13 +81,9 @@ class PagedGraph:
         Args:
             feed: input name to array; `wanted_rows` among them.
         """
-        import openvino as ov
-
-        outputs = {name: np.empty((len(feed[WANTED_ROWS]), *width), np.float32) for name, width in self._widths.items()}
         self._request.wait()  # for one that was started and abandoned
-        self._arrays = (feed, outputs)  # the request does not keep what it reads and writes alive
-        for name, array in [*feed.items(), *outputs.items()]:
-            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        self._tensors.write(feed)
+        outputs = self._tensors.outputs(len(feed[WANTED_ROWS]))
         self._request.start_async()
 
         def wait() -> Outputs:

@@ -16,7 +16,8 @@ from ovdecode.runners.base import Pending, Precision
 from ovdecode.runners.laned import LanedRunner
 from ovdecode.runners.precision import EXACT
 from ovdecode.runners.slots import Slots
-from ovdecode.runners.stateful_graph import Outputs, StatefulGraph
+from ovdecode.runners.stateful_graph import StatefulGraph
+from ovdecode.runners.tensors import Outputs
 from ovdecode.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -111,9 +112,7 @@ class Lane:
         """Start one inference for all requests that need one."""
         live = [place for place, one in enumerate(requests) if one.rows or self.slots.missing(one.sequence)]
         if not live:
-            nothing = self._memory.outputs(0)
-            for array in nothing.values():
-                array.flags.writeable = False
+            nothing = self._memory.nothing()
             return lambda: [self._answer(request, 0, nothing) for request in requests]
         step = self.slots.plan([(requests[place].sequence, requests[place].rows) for place in live])
         starts = dict(zip(live, step.starts, strict=True))
@@ -130,4 +129,5 @@ class Lane:
         rows = slice(start, start + request.rows)
         layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers}
         hidden = outputs["hidden.final"][rows] if request.hidden else None
-        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None)
+        peaks = outputs["peaks"][rows] if "peaks" in outputs else None
+        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None, peaks)

@@ -13,6 +13,7 @@ from ovdecode.runners.anatomy import cache_pairs, describe_ports, find_input
 from ovdecode.runners.graph import (
     WANTED_ROWS,
     add_logsumexp,
+    add_peaks,
     expose_hidden,
     gather_before_head,
     head_model,
@@ -21,11 +22,10 @@ from ovdecode.runners.graph import (
 from ovdecode.runners.precision import EXACT, compiled_setting, unmet
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.slots import Step
+from ovdecode.runners.tensors import Outputs, Tensors
 
 if TYPE_CHECKING:
     import openvino as ov
-
-Outputs = dict[str, NDArray[np.float32]]
 
 
 class StatefulGraph:
@@ -52,17 +52,14 @@ class StatefulGraph:
             )
         gather_before_head(graph)
         add_logsumexp(graph)
+        add_peaks(graph)
         if hidden:
             expose_hidden(graph, range(len(residual_stream(model))))
             self._head = core.compile_model(head_model(model), device, properties).create_infer_request()
         self.compiled = core.compile_model(graph, device, properties)
         self.token_bytes = self.measure(graph)
-        self._widths = {
-            port.any_name: tuple(size.get_length() for size in list(port.partial_shape)[1:])
-            for port in self.compiled.outputs
-            if port.partial_shape.rank.get_length() <= 2
-        }
-        self.vocab_size: int = self._widths["logits"][0]
+        self._outputs = [port.any_name for port in self.compiled.outputs if port.partial_shape.rank.get_length() <= 2]
+        self.vocab_size: int = self.compiled.output("logits").partial_shape[1].get_length()
 
     def prepare(self, model: ov.Model) -> ov.Model:
         """A copy of the model, in this runner's form."""
@@ -84,7 +81,7 @@ class StatefulGraph:
 
     def memory(self) -> StatefulMemory:
         """An empty cache, and the infer request that works on it."""
-        return StatefulMemory(self.compiled, self.inputs, self._widths)
+        return StatefulMemory(self.compiled, self.inputs, self._outputs)
 
     def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
@@ -99,12 +96,11 @@ class StatefulGraph:
 class StatefulMemory:
     """One infer request; its variables are the cache."""
 
-    def __init__(
-        self, compiled: ov.CompiledModel, inputs: tuple[str, ...], widths: Mapping[str, tuple[int, ...]]
-    ) -> None:
+    def __init__(self, compiled: ov.CompiledModel, inputs: tuple[str, ...], outputs: list[str]) -> None:
         self.request = compiled.create_infer_request()
-        self._under_way: dict[str, NDArray[Any]] = {}
-        self._inputs, self._widths = (*inputs, WANTED_ROWS), widths
+        self._tensors = Tensors(self.request, outputs)
+        self._inputs = (*inputs, WANTED_ROWS)
+        self._under_way: tuple[object, ...] = ()
 
     def start(self, step: Step) -> Callable[[], Outputs]:
         """Start an inference; the call returned waits for its outputs, which stay valid while held."""
@@ -119,11 +115,11 @@ class StatefulMemory:
         """Start an inference of the step's inputs and of others, into new arrays and into others."""
         import openvino as ov
 
-        found = self.outputs(len(step.wanted_rows))
-        arrays = {**{name: getattr(step, name) for name in self._inputs}, **inputs, **outputs, **found}
-        for name, array in arrays.items():
+        self._tensors.write({name: getattr(step, name) for name in self._inputs})
+        for name, array in [*inputs.items(), *outputs.items()]:
             self.request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-        self._under_way = arrays  # the request does not keep what it reads and writes alive
+        found = self._tensors.outputs(len(step.wanted_rows))
+        self._under_way = (inputs, outputs)  # the request does not keep what it reads and writes alive
         self.request.start_async()
 
         def wait() -> Outputs:
@@ -138,11 +134,11 @@ class StatefulMemory:
         """Wait for an inference under way, if nobody did."""
         if self._under_way:
             self.request.wait()
-            self._under_way = {}
+            self._under_way = ()
 
-    def outputs(self, rows: int) -> Outputs:
-        """New arrays for what is wanted of this many rows."""
-        return {name: np.empty((rows, *width), np.float32) for name, width in self._widths.items()}
+    def nothing(self) -> Outputs:
+        """The outputs of an inference that nobody wants a row of."""
+        return {name: np.empty((0, *width), np.float32) for name, width in self._tensors.widths.items()}
 
 
 def static_size(shape: ov.PartialShape) -> int:

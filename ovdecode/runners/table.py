@@ -50,6 +50,11 @@ class TableRunner(ModelRunner):
         self.vocab_size = len(self._look_up((0,)))
         self.context_length = context_length
 
+    @property
+    def num_layers(self) -> int:
+        """One more than the last of those given."""
+        return max(self._layers, default=-1) + 1
+
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Look up the row of each wanted position."""
         ends = range(len(tokens) - request.rows + 1, len(tokens) + 1)

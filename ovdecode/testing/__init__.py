@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ovdecode.testing.distributions import law_distribution as law_distribution
     from ovdecode.testing.enumeration import distribution as distribution
     from ovdecode.testing.leftovers import law_nothing_left as law_nothing_left
+    from ovdecode.testing.metrics import check_metric as check_metric
+    from ovdecode.testing.metrics import law_metric_isolation as law_metric_isolation
+    from ovdecode.testing.metrics import law_metric_purity as law_metric_purity
+    from ovdecode.testing.metrics import sample_results as sample_results
     from ovdecode.testing.processors import check_processor as check_processor
     from ovdecode.testing.processors import law_processor_chain as law_processor_chain
     from ovdecode.testing.processors import law_processor_determinism as law_processor_determinism
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from ovdecode.testing.strategies import law_stopping as law_stopping
 
 _HOME = {
+    "check_metric": "metrics",
     "check_processor": "processors",
     "check_runner": "runners",
     "check_stopping": "stopping",
@@ -50,6 +55,8 @@ _HOME = {
     "law_determinism": "strategies",
     "law_distribution": "distributions",
     "law_isolation": "strategies",
+    "law_metric_isolation": "metrics",
+    "law_metric_purity": "metrics",
     "law_nothing_left": "leftovers",
     "law_processor_chain": "processors",
     "law_processor_determinism": "processors",
@@ -65,6 +72,7 @@ _HOME = {
     "law_stopping_purity": "stopping",
     "law_stopping_reason": "stopping",
     "law_stopping_text": "stopping",
+    "sample_results": "metrics",
     "table_model": "cases",
 }
 

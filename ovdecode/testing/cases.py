@@ -113,6 +113,11 @@ class Watched(ModelRunner):
         return answers
 
     @property
+    def num_layers(self) -> int:
+        """What the other runner says."""
+        return self.inner.num_layers
+
+    @property
     def changed(self) -> list[NDArray[Any]]:
         """Arrays that do not hold what was given any more."""
         return [array for array, copy in self.given if not np.array_equal(array, copy, equal_nan=True)]

@@ -163,6 +163,8 @@ def _without_models(plugin: Any) -> Any:
         value = getattr(plugin, field.name)
         if isinstance(value, Model):
             changes[field.name] = "smollm2"
+        elif isinstance(value, tuple) and any(isinstance(part, Model) for part in value):
+            changes[field.name] = tuple("smollm2" if isinstance(part, Model) else part for part in value)
         elif isinstance(value, Plugin):
             changes[field.name] = _without_models(value)
     return dataclasses.replace(plugin, **changes) if changes else plugin

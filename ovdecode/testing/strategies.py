@@ -198,8 +198,9 @@ def _check_stop(law: str, task: Task) -> None:
     start = task.start()
     running = stop.begin(start)
     for candidate in generation.alternatives:
-        sequence = start + list(candidate.tokens)
-        for node in [start, *sequence.path(start.length)][:-1]:
+        begun = start.reopen(candidate.taken_back)
+        sequence = begun + list(candidate.tokens)
+        for node in [begun, *sequence.path(begun.length)][:-1]:
             if reason := running(node):
                 seen = f"{sequence!r} {where}"
                 raise broken(law, strategy, seen, f"nothing after {node!r}, which {reason} stops")

@@ -1,1 +1,1 @@
-"""Logits processors, by family: truncation, penalties, bias, limits."""
+"""Logits processors, one family a file."""

@@ -63,12 +63,7 @@ class LogitBias(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, some with other logits."""
-        tokens, values = self._arrays
-        places = candidates.positions(tokens)
-        found = places if candidates.dense else candidates.ids[places]
-        logits = candidates.logits.copy()
-        logits[places] += values[np.isin(tokens, found)]
-        return candidates.with_logits(logits)
+        return add_bias(candidates, *self._arrays)
 
 
 @register("allowed_tokens")
@@ -95,7 +90,7 @@ class AllowedTokens(LogitsProcessor):
     tokens: Iterable[int]
 
     def __post_init__(self) -> None:
-        _sort_tokens(self, self.tokens)
+        sort_tokens(self, self.tokens)
 
     @cached_property
     def _array(self) -> NDArray[np.intp]:
@@ -130,7 +125,7 @@ class SuppressedTokens(LogitsProcessor):
     tokens: Iterable[int]
 
     def __post_init__(self) -> None:
-        _sort_tokens(self, self.tokens)
+        sort_tokens(self, self.tokens)
 
     @cached_property
     def _array(self) -> NDArray[np.intp]:
@@ -146,6 +141,8 @@ def ban(candidates: Candidates, tokens: NDArray[Any]) -> Candidates:
 
     Taking one token out of a dense row would copy its 50,000 ids too, and make every later stage slower.
     """
+    if not len(tokens):
+        return candidates
     if not candidates.dense:
         return candidates.without(tokens)
     logits = candidates.logits.copy()
@@ -153,7 +150,19 @@ def ban(candidates: Candidates, tokens: NDArray[Any]) -> Candidates:
     return candidates.with_logits(logits)
 
 
-def _sort_tokens(processor: LogitsProcessor, given: Iterable[int]) -> None:
+def add_bias(candidates: Candidates, tokens: NDArray[Any], values: NDArray[np.float64]) -> Candidates:
+    """The candidates, with values added to the logits of the given distinct tokens."""
+    if not len(tokens):
+        return candidates
+    places = candidates.positions(tokens)
+    found = places if candidates.dense else candidates.ids[places]
+    logits = candidates.logits.copy()
+    logits[places] += values[np.isin(tokens, found)]
+    return candidates.with_logits(logits)
+
+
+def sort_tokens(processor: LogitsProcessor, given: Iterable[int]) -> None:
+    """Put a processor's parameter `tokens` in order, each id once, or say what it must be."""
     try:
         tokens = tuple(sorted({index(token) for token in given}))
     except TypeError:

@@ -1,21 +1,20 @@
-"""Penalties: what has been said before becomes less likely, or impossible, to be said again."""
+"""Penalties: what has been said before becomes less likely, or more likely, to be said again."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.plugin import is_whole, require
+from ovdecode.numerics import Floats
+from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.processors.bias import ban
 
 
 @register("repetition")
@@ -48,37 +47,91 @@ class RepetitionPenalty(LogitsProcessor):
     prompt: bool = True
 
     def __post_init__(self) -> None:
-        positive = isinstance(self.penalty, Real) and 0 < self.penalty < math.inf
-        require(self, "penalty", positive, "a finite number above 0")
-        counted = self.window is None or (is_whole(self.window) and self.window >= 1)
-        require(self, "window", counted, "a whole number of at least 1, or None for all tokens")
-        require(self, "prompt", isinstance(self.prompt, bool), "true or false")
+        require(self, "penalty", 0 < self.penalty < math.inf, "a finite number above 0")
+        _check_window(self, self.window)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, those seen with other logits."""
-        seen = sequence.tokens if self.prompt else sequence.generated
-        if self.window is not None:
-            seen = seen[-self.window :]
-        # A token seen twice is written twice, each time from its old logit.
-        places = candidates.positions(seen)
+        return _scaled(candidates, _seen(sequence, self.window, self.prompt), self.penalty)
+
+
+@register("encoder_repetition")
+@dataclass(frozen=True)
+class EncoderRepetitionPenalty(LogitsProcessor):
+    """Logits of the prompt's tokens, moved up by a factor: a penalty on what the prompt does not say.
+
+    Law: once for each distinct token of the prompt: a negative logit is divided by the penalty, any other is
+    multiplied by it; that is `repetition` with the inverse penalty, and the prompt alone as seen. 1 leaves all
+    as it is; below 1 keeps away from the prompt.
+
+    Source: Hugging Face transformers, `EncoderRepetitionPenaltyLogitsProcessor`; for a model without an encoder,
+    the prompt takes the place of the encoder's input.
+
+    Args:
+        penalty: above 0; 1.0 to 1.3 is usual.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, EncoderRepetitionPenalty, Vocabulary
+        >>> sequence = Vocabulary(3).prompt([0, 1]) + [2]
+        >>> EncoderRepetitionPenalty(2.0)(Candidates(np.array([-1.0, 3.0, 2.0])), sequence)
+        Candidates({0: -0.5, 1: 6, 2: 2})
+    """
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        require(self, "penalty", 0 < self.penalty < math.inf, "a finite number above 0")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The same tokens, the prompt's with other logits."""
+        return _scaled(candidates, sequence.tokens[: sequence.prompt_length], 1 / self.penalty)
+
+
+@dataclass(frozen=True)
+class CountPenalty(LogitsProcessor):
+    """A penalty that is subtracted from the logits of tokens that occurred, given how often they did.
+
+    Args:
+        penalty: any finite number, -2 to 2 is usual; negative rewards repetition.
+        window: count in that many last tokens only, at least 1; None counts in all. llama.cpp: 64.
+        prompt: whether the prompt's tokens count. OpenAI, vLLM and openvino.genai: no; llama.cpp: yes.
+        toward_zero: add it to negative logits instead, so that these become more likely: openvino.genai's way.
+    """
+
+    penalty: float
+    window: int | None = None
+    prompt: bool = False
+    toward_zero: bool = False
+
+    def __post_init__(self) -> None:
+        require(self, "penalty", math.isfinite(self.penalty), "a finite number")
+        _check_window(self, self.window)
+
+    @abstractmethod
+    def amounts(self, counts: NDArray[np.intp]) -> Floats | float:
+        """What is subtracted, for counts of at least 1, shape (n,)."""
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The same tokens, those that occurred with other logits."""
+        tokens, counts = np.unique(_seen(sequence, self.window, self.prompt), return_counts=True)
+        places = candidates.positions(tokens)
+        found = places if candidates.dense else candidates.ids[places]
         before = candidates.logits[places]
+        amounts = self.amounts(counts[np.isin(tokens, found)])
         logits = candidates.logits.copy()
-        logits[places] = np.where(before < 0, before * float(self.penalty), before / float(self.penalty))
+        logits[places] = before - (np.where(before < 0, -1, 1) * amounts if self.toward_zero else amounts)
         return candidates.with_logits(logits)
 
 
 @register("presence")
 @dataclass(frozen=True)
-class PresencePenalty(LogitsProcessor):
+class PresencePenalty(CountPenalty):
     """Logits of tokens generated before, moved down by an amount.
 
-    Law: l_i becomes l_i - penalty · [count_i > 0], where count_i is how often token i was generated; the
-    prompt does not count.
+    Law: l_i becomes l_i - penalty · [count_i > 0], where count_i is how often token i occurred.
 
     Source: OpenAI 2020, API reference, "Frequency and presence penalties".
-
-    Args:
-        penalty: any finite number, -2 to 2 is usual; negative rewards repetition.
 
     Example:
         >>> import numpy as np
@@ -88,32 +141,19 @@ class PresencePenalty(LogitsProcessor):
         Candidates({0: 1, 1: 2.5, 2: 2})
     """
 
-    penalty: float
-
-    def __post_init__(self) -> None:
-        finite = isinstance(self.penalty, Real) and math.isfinite(self.penalty)
-        require(self, "penalty", finite, "a finite number")
-
-    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """The same tokens, those generated with lower logits."""
-        places = candidates.positions(sequence.generated)
-        logits = candidates.logits.copy()
-        logits[places] = candidates.logits[places] - float(self.penalty)
-        return candidates.with_logits(logits)
+    def amounts(self, counts: NDArray[np.intp]) -> Floats | float:
+        """The penalty, however often."""
+        return float(self.penalty)
 
 
 @register("frequency")
 @dataclass(frozen=True)
-class FrequencyPenalty(LogitsProcessor):
+class FrequencyPenalty(CountPenalty):
     """Logits of tokens generated before, moved down by an amount for each time.
 
-    Law: l_i becomes l_i - penalty · count_i, where count_i is how often token i was generated; the prompt
-    does not count.
+    Law: l_i becomes l_i - penalty · count_i, where count_i is how often token i occurred.
 
     Source: OpenAI 2020, API reference, "Frequency and presence penalties".
-
-    Args:
-        penalty: any finite number, -2 to 2 is usual; negative rewards repetition.
 
     Example:
         >>> import numpy as np
@@ -123,60 +163,26 @@ class FrequencyPenalty(LogitsProcessor):
         Candidates({0: 1, 1: 2, 2: 2})
     """
 
-    penalty: float
-
-    def __post_init__(self) -> None:
-        finite = isinstance(self.penalty, Real) and math.isfinite(self.penalty)
-        require(self, "penalty", finite, "a finite number")
-
-    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """The same tokens, those generated with lower logits."""
-        tokens, counts = np.unique(sequence.generated, return_counts=True)
-        places = candidates.positions(tokens)
-        found = places if candidates.dense else candidates.ids[places]
-        logits = candidates.logits.copy()
-        logits[places] -= float(self.penalty) * counts[np.isin(tokens, found)]
-        return candidates.with_logits(logits)
+    def amounts(self, counts: NDArray[np.intp]) -> Floats | float:
+        """The penalty for each time."""
+        amounts: Floats = float(self.penalty) * counts
+        return amounts
 
 
-@register("no_repeat_ngram")
-@dataclass(frozen=True)
-class NoRepeatNgram(LogitsProcessor):
-    """No token that would complete an n-gram for the second time.
-
-    Law: a token is impossible if the last size - 1 tokens and it occur in that order anywhere in the
-    sequence, prompt included. A size of 1 forbids every token seen.
-
-    Source: Paulus, Xiong, Socher 2017, "A Deep Reinforced Model for Abstractive Summarization",
-    arXiv:1705.04304.
-
-    Args:
-        size: at least 1; 3 or 4 is usual.
-
-    Example:
-        >>> import numpy as np
-        >>> from ovdecode import Candidates, NoRepeatNgram, Vocabulary
-        >>> sequence = Vocabulary(3).prompt([0, 1]) + [2, 0]  # "0 1" is there, and 0 has come again
-        >>> NoRepeatNgram(2)(Candidates(np.array([1.0, 3.0, 2.0])), sequence).argmax()
-        2
-    """
-
-    size: int
-
-    def __post_init__(self) -> None:
-        require(self, "size", is_whole(self.size) and self.size >= 1, "a whole number of at least 1")
-
-    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """The candidates that complete no n-gram seen before."""
-        completions = np.unique(_completions(sequence.tokens, self.size))
-        return ban(candidates, completions) if len(completions) else candidates
+def _check_window(processor: LogitsProcessor, window: int | None) -> None:
+    require(processor, "window", window is None or window >= 1, "a whole number of at least 1, or None for all tokens")
 
 
-def _completions(tokens: NDArray[np.int64], size: int) -> NDArray[Any]:
-    """The tokens that once followed the last `size` - 1 tokens."""
-    if len(tokens) < size:
-        return tokens[:0]
-    ends = np.arange(size - 1, len(tokens))
-    for back in range(1, size):
-        ends = ends[tokens[ends - back] == tokens[-back]]
-    return tokens[ends]
+def _seen(sequence: Sequence, window: int | None, prompt: bool) -> NDArray[np.int64]:
+    """The tokens that count, of the last `window` ones; None means of all."""
+    first = 0 if prompt else sequence.prompt_length
+    return sequence.tokens[first if window is None else max(first, sequence.length - window) :]
+
+
+def _scaled(candidates: Candidates, tokens: NDArray[np.int64], factor: float) -> Candidates:
+    """The given tokens' logits moved down by a factor; each once, for one written twice gets the same twice."""
+    places = candidates.positions(tokens)
+    before = candidates.logits[places]
+    logits = candidates.logits.copy()
+    logits[places] = np.where(before < 0, before * float(factor), before / float(factor))
+    return candidates.with_logits(logits)

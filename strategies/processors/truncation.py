@@ -1,53 +1,23 @@
-"""Truncation: temperature, and what is dropped from the tail of the distribution."""
+"""Truncation by rank and mass: top-k, nucleus, min-p, locally typical."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
 from ovdecode.numerics import SHORT, Floats, crossing, top_indices
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import one_of, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
+from ovdecode.strategies.processors.shared import ROUNDING, near_best
 
-ROUNDING = 1e-6
-"""What single precision cannot resolve: a mass, or a logit, this little below a bound counts as at it."""
-
-
-@register("temperature")
-@dataclass(frozen=True)
-class Temperature(LogitsProcessor):
-    """Logits divided by a temperature: below 1 sharpens the distribution, above 1 flattens it.
-
-    Law: p_i becomes p_i^(1/T), normalised. The order of the tokens stays.
-
-    Source: Ackley, Hinton, Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines".
-
-    Args:
-        temperature: T > 0. T → 0 is the argmax, which the strategy `greedy` takes without dividing by zero.
-
-    Example:
-        >>> import numpy as np
-        >>> from ovdecode import Candidates, Temperature, Vocabulary
-        >>> Temperature(0.5)(Candidates(np.array([1.0, 3.0, 2.0])), Vocabulary(3).root)
-        Candidates({0: 2, 1: 6, 2: 4})
-    """
-
-    temperature: float
-
-    def __post_init__(self) -> None:
-        positive = isinstance(self.temperature, Real) and 0 < self.temperature < math.inf
-        require(self, "temperature", positive, "a finite number above 0 (for 0, use the strategy `greedy`)")
-
-    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """The same tokens, with scaled logits."""
-        return candidates.divided(float(self.temperature))
+Ties = Literal["lowest_id", "keep"]
 
 
 @register("top_k")
@@ -55,29 +25,38 @@ class Temperature(LogitsProcessor):
 class TopK(LogitsProcessor):
     """The k most probable tokens.
 
-    Law: exactly k are kept (all, if there are fewer); a tie at the border goes to the lower id.
+    Law: exactly k are kept (all, if there are fewer); a tie at the border goes to the lower id. With
+    ties="keep", every equal of the k-th is kept too, as transformers' `TopKLogitsWarper` does.
 
     Source: Fan, Lewis, Dauphin 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833.
 
     Args:
         k: at least 1.
+        ties: what happens to a tie at the border: "lowest_id" or "keep".
 
     Example:
         >>> import numpy as np
         >>> from ovdecode import Candidates, TopK, Vocabulary
         >>> TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 2.0])), Vocabulary(4).root)
         Candidates({1: 3, 2: 2})
+        >>> TopK(2, ties="keep")(Candidates(np.array([1.0, 3.0, 2.0, 2.0])), Vocabulary(4).root)
+        Candidates({1: 3, 2: 2, 3: 2})
     """
 
     k: int
+    ties: Ties = "lowest_id"
 
     def __post_init__(self) -> None:
-        require(self, "k", is_whole(self.k) and self.k >= 1, "a whole number of at least 1")
+        require(self, "k", self.k >= 1, "a whole number of at least 1")
+        one_of("ties", self.ties, Ties)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The `k` best of the candidates."""
         candidates.peak  # noqa: B018  NaN has no rank: it must not pass for a lack of candidates
-        return candidates.top(self.k)
+        best = candidates.top(self.k)
+        if self.ties == "lowest_id" or best is candidates:
+            return best
+        return candidates.keep(candidates.logits >= best.logits.min())
 
 
 @register("top_p")
@@ -106,7 +85,7 @@ class TopP(LogitsProcessor):
     p: float
 
     def __post_init__(self) -> None:
-        require(self, "p", _share(self.p), "a number above 0 and at most 1")
+        require(self, "p", 0 < self.p <= 1, "a number above 0 and at most 1")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The nucleus of the candidates."""
@@ -149,11 +128,11 @@ class MinP(LogitsProcessor):
     p: float
 
     def __post_init__(self) -> None:
-        require(self, "p", _share(self.p), "a number above 0 and at most 1")
+        require(self, "p", 0 < self.p <= 1, "a number above 0 and at most 1")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates near enough to the best."""
-        return candidates.keep(candidates.checked >= candidates.peak + math.log(self.p) - ROUNDING)
+        return near_best(candidates, math.log(self.p))
 
 
 @register("typical")
@@ -164,12 +143,14 @@ class Typical(LogitsProcessor):
     Law: in order of rising |-log p - H| (ties to the lower id), with H the entropy of the candidates in nats,
     tokens are kept up to and including the one at which the running sum of p reaches `mass`. At least one is
     kept; a mass of 1 keeps all. The sum counts as `mass` if it is within 1e-6. The best token may be dropped:
-    that is the method.
+    that is the method. With ties="keep", every token as far from H as the last one is kept too, as transformers'
+    `TypicalLogitsWarper` does.
 
     Source: Meister, Pimentel, Wiher, Cotterell 2023, "Locally Typical Sampling", arXiv:2202.00666.
 
     Args:
         mass: 0 < mass <= 1.
+        ties: what happens to a tie at the border: "lowest_id" or "keep".
 
     Example:
         >>> import numpy as np
@@ -177,12 +158,16 @@ class Typical(LogitsProcessor):
         >>> probabilities = np.array([0.5, 0.25, 0.125, 0.125])  # entropy 1.75 bits; surprises 1, 2, 3, 3
         >>> Typical(0.2)(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
         [1]
+        >>> Typical(0.8, ties="keep")(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
+        [0, 1, 2, 3]
     """
 
     mass: float
+    ties: Ties = "lowest_id"
 
     def __post_init__(self) -> None:
-        require(self, "mass", _share(self.mass), "a number above 0 and at most 1")
+        require(self, "mass", 0 < self.mass <= 1, "a number above 0 and at most 1")
+        one_of("ties", self.ties, Ties)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The typical set of the candidates."""
@@ -200,15 +185,13 @@ class Typical(LogitsProcessor):
         distances = np.abs(candidates.logprobs[likely] + candidates.logits.dtype.type(entropy))
         rising = np.argsort(distances)
         border = distances[rising[crossing(probabilities[rising], self.mass - ROUNDING)]]
+        if self.ties == "keep":
+            return candidates.at(likely[distances <= border])
         chosen = distances < border
         missing = self.mass - ROUNDING - float(probabilities[chosen].sum(dtype=np.float64))
         ties = np.flatnonzero(distances == border)
         chosen[ties[: crossing(probabilities[ties], missing) + 1]] = True
         return candidates.at(likely[chosen])
-
-
-def _share(value: object) -> bool:
-    return isinstance(value, Real) and 0 < float(value) <= 1
 
 
 def _needed(probabilities: Floats, mass: float) -> NDArray[np.intp]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
-from ovdecode.candidates import Candidates
-from ovdecode.forward import Forward
+from ovdecode.forward import Forward, Logits
 from ovdecode.model import Model
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import require
 from ovdecode.processor import Chain, LogitsProcessor
-from ovdecode.proposer import Drafted, Law, Proposer, Proposing
+from ovdecode.proposer import Law, Proposer, Proposing
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
+from ovdecode.strategies.proposers.drawing import draw_chain
 
 
 @register("draft_model")
@@ -28,6 +30,8 @@ class DraftModel(Proposer):
     Args:
         model: who drafts, or a source to load it from.
         num_tokens: length of a draft; at least 1.
+        threshold: a draft ends after a token that the draft model gives less than this probability; 0 < threshold <= 1.
+            None drafts on.
         processors: applied to the draft model's logits only, before those of the strategy.
 
     Example:
@@ -42,20 +46,20 @@ class DraftModel(Proposer):
 
     model: Model | str
     num_tokens: int = 4
+    threshold: float | None = None
     processors: LogitsProcessor = field(default=Chain(), kw_only=True)
 
     def __post_init__(self) -> None:
         require(self, "model", isinstance(self.model, Model | str), "a model, or the source of one")
-        whole = is_whole(self.num_tokens)
-        require(self, "num_tokens", whole and self.num_tokens >= 1, "a whole number of at least 1")
+        require(self, "num_tokens", self.num_tokens >= 1, "at least 1")
+        above = self.threshold is None or 0 < self.threshold <= 1
+        require(self, "threshold", above, "above 0 and at most 1, or none")
 
     def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
-        """Decode with the draft model, and keep what each token was drawn from."""
-        draft: list[Drafted] = []
-        while len(draft) < self.num_tokens and not stop(sequence):
-            logits = yield Forward(sequence, model=self.model)
-            processed = self.processors(Candidates(logits), sequence).spread(len(logits))
-            distribution = law(processed, sequence)
-            draft.append(Drafted(rng.choose(distribution), distribution))
-            sequence += draft[-1].token
-        return draft
+        """Decode with the draft model."""
+        options = self.processors, self.num_tokens, self.threshold
+        return (yield from draw_chain(self._ask, *options, sequence, stop, law, rng))
+
+    def _ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+        logits: Logits = yield Forward(sequence, model=self.model)
+        return logits

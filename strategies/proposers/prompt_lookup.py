@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.plugin import is_whole, require
-from ovdecode.proposer import Drafted, Law, Proposer, Proposing
+from ovdecode.plugin import require
+from ovdecode.proposer import Law, Proposer, Proposing, continuations
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -29,6 +29,7 @@ class PromptLookup(Proposer):
         num_tokens: the longest draft; at least 1.
         max_ngram: the longest n-gram that is looked up; at least `min_ngram`.
         min_ngram: the shortest; at least 1.
+        num_drafts: how many different continuations are tried, the latest first, as alternatives; at least 1.
 
     Example:
         >>> import ovdecode as od
@@ -41,23 +42,21 @@ class PromptLookup(Proposer):
     num_tokens: int = 10
     max_ngram: int = 3
     min_ngram: int = 1
+    num_drafts: int = 1
 
     def __post_init__(self) -> None:
-        for parameter in ("num_tokens", "max_ngram", "min_ngram"):
-            value = getattr(self, parameter)
-            whole = is_whole(value)
-            require(self, parameter, whole and value >= 1, "a whole number of at least 1")
+        for parameter in ("num_tokens", "max_ngram", "min_ngram", "num_drafts"):
+            require(self, parameter, getattr(self, parameter) >= 1, "at least 1")
         fits = self.max_ngram >= self.min_ngram
         require(self, "max_ngram", fits, f"at least `min_ngram`, which is {self.min_ngram}")
 
     def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
         """Look the end of the sequence up in itself."""
         yield from ()
-        return [Drafted(token) for token in self.look_up(sequence.tokens).tolist()]
+        return continuations(self.look_up(sequence.tokens))
 
-    def look_up(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tokens that followed the longest repeated end of `tokens`, shape (length,); at most
-        `num_tokens`."""
+    def look_up(self, tokens: NDArray[np.int64]) -> list[tuple[int, ...]]:
+        """What followed the longest repeated end of `tokens`, shape (length,), the latest first."""
         ends = np.flatnonzero(tokens[:-1] == tokens[-1])  # where an equal n-gram ends
         ngram = 1
         while len(ends) and ngram < self.max_ngram:
@@ -66,6 +65,9 @@ class PromptLookup(Proposer):
             if not len(longer):
                 break
             ends, ngram = longer, ngram + 1
-        if not len(ends) or ngram < self.min_ngram:
-            return tokens[:0]
-        return tokens[ends[-1] + 1 :][: self.num_tokens]
+        found: dict[tuple[int, ...], None] = {}
+        for end in reversed(ends.tolist()) if ngram >= self.min_ngram else ():
+            found[tuple(tokens[end + 1 :][: self.num_tokens].tolist())] = None
+            if len(found) == self.num_drafts:
+                break
+        return list(found)

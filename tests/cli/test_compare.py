@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from rich.console import Console
 
 import ovdecode as od
 from ovdecode.cli.batch import run_batch
-from ovdecode.cli.comparison import DEFAULT_STRATEGIES, Comparison
+from ovdecode.cli.comparison import DEFAULT_STRATEGIES, Comparison, mean
 from ovdecode.cli.console import console, printable
 from ovdecode.cli.screen import show_table, show_texts
 from ovdecode.errors import PrecisionError
@@ -274,3 +275,8 @@ def test_defaults_on_the_real_model(smollm2_folder: ModelFolder, tmp_path: Path)
     by_strategy = {each["strategy"]: each for each in record["figures"]}
     assert by_strategy["speculative"]["forwards"] < by_strategy["greedy"]["forwards"]
     assert result.stderr == ""
+
+
+def test_the_mean_leaves_out_what_is_no_number():
+    assert mean([1, math.nan, 2]) == 1.5
+    assert math.isnan(mean([]))

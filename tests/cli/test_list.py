@@ -42,6 +42,13 @@ def test_one_family_and_one_plugin(run):
     assert "did you mean `stopping`" in result.stderr
 
 
+def test_parameters_that_a_base_class_explains_are_explained(run):
+    shown = run("list", "diverse_beam").stdout
+    assert shown.index("num_beam_groups: how many groups") < shown.index("Args, as of its base classes:")
+    assert shown.index("Args, as of its base classes:") < shown.index("num_beams: width of the search")
+    assert run("list", "sampling").stdout.count("processors: applied") == 1  # it explains its own
+
+
 def test_broken_plugins_are_reported(run, monkeypatch):
     monkeypatch.setitem(registry._broken, ("strategy", "odd"), ImportError("no [module] x"))
     result = run("list", "strategy")

@@ -107,6 +107,17 @@ def test_another_models_opinion_commits_to_nothing() -> None:
     assert [each.text for each in events] == ["b", "b"]
 
 
+def test_a_draft_commits_to_nothing_and_its_probability_is_known() -> None:
+    def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+        yield [Forward(prompt + [1, 2], last=3, draft=True), Forward(prompt + [3, 3, 3], draft=True)]
+        yield Forward(prompt + [1, 2], draft=True)
+        yield prompt + 1
+        return prompt + [1, 2]
+
+    events = Engine().events([Task(model(), [0], Committing(decode))])
+    assert [each.text for each in events] == ["b", "c", "bc"]
+
+
 def test_what_a_stop_string_may_cut_off_is_withheld() -> None:
     stream = model().stream([0], stop='stop_string:string="def"', max_new_tokens=20)
     assert list(stream) == ["b", "c"]

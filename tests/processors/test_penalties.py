@@ -15,8 +15,8 @@ from ovdecode.errors import ConfigurationError
 from ovdecode.processor import LogitsProcessor
 from ovdecode.spec import parse
 from ovdecode.strategies.processors.penalties import (
+    EncoderRepetitionPenalty,
     FrequencyPenalty,
-    NoRepeatNgram,
     PresencePenalty,
     RepetitionPenalty,
 )
@@ -68,42 +68,32 @@ def test_siblings_do_not_share_counts():
     assert after(FrequencyPenalty(1.0), left) == [-1, 1, 2, -4]
 
 
-def impossible(size, tokens, prompt_length=1):
-    sequence = Vocabulary(4).prompt(tokens[:prompt_length]) + tokens[prompt_length:]
-    logits = NoRepeatNgram(size)(Candidates(LOGITS), sequence).logits
-    return np.flatnonzero(logits == -np.inf).tolist()
+def test_encoder_repetition_rewards_the_prompt_alone():
+    assert after(EncoderRepetitionPenalty(2.0), Vocabulary(4).prompt([0, 2, 2]) + [1, 3]) == [-0.5, 3, 4, -4]
+    assert after(EncoderRepetitionPenalty(0.5)) == after(RepetitionPenalty(2.0), SEQUENCE.prompt)
 
 
-def test_no_repeat_ngram_in_cases():
-    assert impossible(1, [0, 2]) == [0, 2]
-    assert impossible(2, [0, 1, 2, 0]) == [1]
-    assert impossible(2, [0, 1, 0, 2, 0]) == [1, 2]
-    assert impossible(2, [0, 1]) == []
-    assert impossible(3, [0, 1, 2, 0, 1]) == [2]
-    assert impossible(3, [0, 1, 2, 1, 1]) == []
-    assert impossible(2, [3, 3]) == [3]
-    assert impossible(5, [0]) == []
+def test_presence_and_frequency_with_the_prompt_and_in_a_window():
+    assert after(PresencePenalty(0.5, prompt=True)) == [-1.5, 2.5, 2, -4.5]
+    assert after(FrequencyPenalty(0.5, prompt=True)) == [-1.5, 2, 2, -4.5]
+    assert after(FrequencyPenalty(0.5, window=2)) == [-1, 2.5, 2, -4.5]
+    assert after(FrequencyPenalty(0.5, window=3, prompt=True)) == [-1, 2, 2, -4.5]
+    assert after(FrequencyPenalty(0.5, window=99)) == [-1, 2, 2, -4.5]
 
 
-def test_no_repeat_ngram_sees_the_prompt():
-    assert impossible(2, [0, 1, 2, 0], prompt_length=4) == [1]
+def test_a_window_that_begins_in_the_prompt_leaves_the_prompt_out():
+    sequence = Vocabulary(4).prompt([0, 2]) + [1]
+    assert after(PresencePenalty(0.5, window=2), sequence) == [-1, 2.5, 2, -4]
+    assert after(RepetitionPenalty(2.0, window=2, prompt=False), sequence) == [-1, 1.5, 2, -4]
 
 
-def test_no_repeat_ngram_takes_tokens_out_of_narrowed_candidates():
-    sequence = Vocabulary(4).prompt([0, 1, 2, 0])
-    left = NoRepeatNgram(2)(Candidates(LOGITS[[1, 2]], np.array([1, 2])), sequence)
-    assert left.ids.tolist() == [2]
+def test_toward_zero_raises_negative_logits():
+    assert after(PresencePenalty(0.5, toward_zero=True)) == [-1, 2.5, 2, -3.5]
+    assert after(FrequencyPenalty(2.0, toward_zero=True)) == [-1, -1, 2, -2]  # zero may be crossed
+    assert after(FrequencyPenalty(1.0, toward_zero=True), ids=[1, 3]) == [1, -3]
 
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=30)
-
-
-@given(tokens, st.integers(1, 4))
-def test_no_repeat_ngram_equals_its_definition(given_tokens, size):
-    seen = {tuple(given_tokens[start : start + size]) for start in range(len(given_tokens) - size + 1)}
-    last = given_tokens[len(given_tokens) - size + 1 :]
-    expected = [token for token in range(4) if len(given_tokens) >= size - 1 and (*last, token) in seen]
-    assert impossible(size, given_tokens) == expected
 
 
 @given(tokens, st.integers(0, 30), st.floats(-2, 2))
@@ -122,7 +112,8 @@ EXAMPLES: list[LogitsProcessor] = [
     RepetitionPenalty(1.2, window=64, prompt=False),
     PresencePenalty(0.5),
     FrequencyPenalty(-0.5),
-    NoRepeatNgram(2),
+    PresencePenalty(0.5, window=2, prompt=True, toward_zero=True),
+    EncoderRepetitionPenalty(1.2),
 ]
 
 
@@ -152,8 +143,10 @@ def test_spec_strings_come_back(processor):
         (lambda: RepetitionPenalty(1.2, prompt=3), "prompt"),
         (lambda: PresencePenalty(math.nan), "penalty"),
         (lambda: FrequencyPenalty("much"), "penalty"),
-        (lambda: NoRepeatNgram(0), "size"),
-        (lambda: NoRepeatNgram(1.5), "size"),
+        (lambda: PresencePenalty(0.5, window=0), "window"),
+        (lambda: FrequencyPenalty(0.5, prompt=1), "prompt"),
+        (lambda: FrequencyPenalty(0.5, toward_zero="yes"), "toward_zero"),
+        (lambda: EncoderRepetitionPenalty(0), "penalty"),
     ],
 )
 def test_configuration_errors_name_the_parameter(build, parameter):

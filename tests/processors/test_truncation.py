@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ovdecode import Task, run
 from ovdecode.candidates import Candidates
 from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.numerics import crossing, logsumexp, pick, top_indices
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.random import Random
 from ovdecode.spec import parse
-from ovdecode.strategies.processors.truncation import ROUNDING, MinP, Temperature, TopK, TopP, Typical
+from ovdecode.strategies.processors.shared import ROUNDING
+from ovdecode.strategies.processors.temperature import Temperature
+from ovdecode.strategies.processors.truncation import MinP, TopK, TopP, Typical
 from ovdecode.vocabulary import Vocabulary
 
 ROOT = Vocabulary(4).root
@@ -43,6 +46,15 @@ def test_temperature_divides_the_logits():
 )
 def test_top_k_keeps_exactly_k_and_a_tie_goes_to_the_lower_id(k, expected):
     assert kept(TopK(k), HALVES) == expected
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"), [(1, [1]), (2, [1, 2]), (3, [0, 1, 2, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])]
+)
+def test_top_k_may_keep_all_equals_of_the_last(k, expected):
+    assert kept(TopK(k, ties="keep"), HALVES) == expected
+    narrow = (TopK(4) | Temperature(0.7) | TopK(k, ties="keep"))(row(HALVES), ROOT)
+    assert narrow.ids.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -76,6 +88,13 @@ def test_min_p_of_one_keeps_all_equals_of_the_best():
     assert kept(MinP(1), [0.4, 0.1, 0.4, 0.1]) == [0, 2]
 
 
+@given(st.floats(-5000, 5000, width=32), st.sampled_from([0.3, 0.7, 1.3]))
+def test_min_p_after_a_temperature_keeps_the_best(best, temperature):
+    # The bound was taken from a quotient in double precision, and the best logit itself could fall short of it.
+    logits = Candidates(np.array([best, best - 9000], np.float32))
+    assert (Temperature(temperature) | MinP(1))(logits, ROOT).ids.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("mass", "expected"),
     [(0.2, [2]), (0.25, [2]), (0.3, [1, 2]), (0.75, [1, 2]), (0.8, [0, 1, 2]), (1, [0, 1, 2, 3])],
@@ -83,6 +102,11 @@ def test_min_p_of_one_keeps_all_equals_of_the_best():
 def test_typical_orders_by_distance_from_the_entropy(mass, expected):
     # Entropy 1.75 bits; surprises 3, 1, 2, 3 bits; distances 1.25, 0.75, 0.25, 1.25.
     assert kept(Typical(mass), HALVES) == expected
+
+
+@pytest.mark.parametrize(("mass", "expected"), [(0.2, [2]), (0.75, [1, 2]), (0.8, [0, 1, 2, 3]), (1, [0, 1, 2, 3])])
+def test_typical_may_keep_all_that_are_as_far_as_the_last(mass, expected):
+    assert kept(Typical(mass, ties="keep"), HALVES) == expected
 
 
 def test_typical_may_drop_the_best_token():
@@ -187,7 +211,15 @@ def test_logsumexp_in_double_precision(logits):
     assert logsumexp(logits) == pytest.approx(float(logits.max()) + math.log(exact.sum()), abs=1e-5)
 
 
-EXAMPLES: list[LogitsProcessor] = [Temperature(0.7), TopK(2), TopP(0.9), MinP(0.1), Typical(0.8)]
+EXAMPLES: list[LogitsProcessor] = [
+    Temperature(0.7),
+    TopK(2),
+    TopK(2, ties="keep"),
+    TopP(0.9),
+    MinP(0.1),
+    Typical(0.8),
+    Typical(0.8, ties="keep"),
+]
 
 
 @pytest.mark.parametrize("processor", EXAMPLES, ids=str)
@@ -235,6 +267,8 @@ def test_spec_strings_come_back(processor):
         (lambda: MinP(0.0), "p"),
         (lambda: Typical(0.0), "mass"),
         (lambda: Typical(2), "mass"),
+        (lambda: TopK(2, ties="highest"), "ties"),
+        (lambda: Typical(0.5, ties="lowest"), "ties"),
     ],
 )
 def test_configuration_errors_name_the_parameter(build, parameter):
@@ -263,3 +297,34 @@ def test_a_temperature_towards_zero_is_greedy(temperature, chain):
 def test_a_temperature_towards_infinity_is_uniform(temperature):
     hot = Temperature(temperature)(Candidates(np.array([1, 40, -3, -np.inf], np.float32)), ROOT)
     assert np.allclose(hot.probabilities, [1 / 3, 1 / 3, 1 / 3, 0])
+
+
+THE_BEST_STAYS = [
+    "top_k:k=40",
+    "top_k:k=40,ties=keep",
+    "top_p:p=0.9",
+    "min_p:p=0.05",
+    "epsilon:epsilon=0.0003",
+    "eta:epsilon=0.0003",
+    "top_n_sigma",
+    "p_less",
+    "top_a",
+    "top_h",
+    "top_h:rule=hf",
+    "tail_free",
+    "quadratic:factor=0.3",
+    "dynamic_temperature:low=0.5,high=1.5",
+    "edt:temperature=1,theta=0.5",
+    "adapt:hard=0.8,easy=0.6",
+    "entropix",
+    "mirostat:tau=3",
+    "mirostat_1:tau=3",
+]
+
+
+def test_the_best_token_of_a_real_model_stays_the_best(model):
+    prompt = "The capital of France is"
+    greedy = model.generate(prompt, "greedy", max_new_tokens=6)
+    tasks = [Task(model, prompt, f"greedy:processors=({spec})", max_new_tokens=6) for spec in THE_BEST_STAYS]
+    for generation in run(tasks):
+        assert generation.tokens == greedy.tokens, THE_BEST_STAYS[generation.index]

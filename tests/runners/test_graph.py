@@ -15,7 +15,9 @@ from ovdecode.models import ModelFolder
 from ovdecode.runners.anatomy import attention_operations, cache_pairs, find_head
 from ovdecode.runners.explicit_graph import to_explicit
 from ovdecode.runners.graph import (
+    BLOCK,
     add_logsumexp,
+    add_peaks,
     check_language_model,
     expose_hidden,
     gather_before_head,
@@ -153,7 +155,7 @@ def expected(plain: Stateful) -> Array:
 @pytest.fixture(scope="module")
 def everything(untouched: Any) -> Any:
     """A stateful model with all that a runner may add."""
-    return changed(untouched, add_logsumexp, lambda model: expose_hidden(model, range(LAYERS + 1)))
+    return changed(untouched, add_logsumexp, add_peaks, lambda model: expose_hidden(model, range(LAYERS + 1)))
 
 
 @pytest.fixture(scope="module")
@@ -191,17 +193,22 @@ def test_a_model_without_token_ids_is_refused_by_name() -> None:
         check_language_model(model)
 
 
-def test_a_model_without_attention_is_refused() -> None:
+def bigram(vocab: int) -> Any:
+    """A model without attention: an embedding and a head."""
     import openvino as ov
     from openvino import opset13 as op
 
     ids = op.parameter([-1, -1], np.int64, name="input_ids")
     ids.output(0).set_names({"input_ids"})
-    embedded = op.gather(np.ones((8, 4), np.float32), ids, np.int64(0))
-    logits = op.matmul(embedded, np.ones((4, 8), np.float32), False, False)
+    embedded = op.gather(np.ones((vocab, 4), np.float32), ids, np.int64(0))
+    logits = op.matmul(embedded, np.ones((4, vocab), np.float32), False, False)
     logits.output(0).set_names({"logits"})
+    return ov.Model([op.result(logits)], [ids], "bigram")
+
+
+def test_a_model_without_attention_is_refused() -> None:
     with pytest.raises(ModelError, match="ScaledDotProductAttention"):
-        check_language_model(ov.Model([op.result(logits)], [ids], "bigram"))
+        check_language_model(bigram(8))
 
 
 def test_a_model_without_a_cache_is_refused(untouched: Any) -> None:
@@ -246,9 +253,9 @@ def test_rows_of_a_batch_are_counted_sequence_after_sequence(core: Any, everythi
 
 
 def test_changes_repeated_change_nothing(untouched: Any) -> None:
-    changes = [gather_before_head, add_logsumexp, lambda model: expose_hidden(model, [4])]
+    changes = [gather_before_head, add_logsumexp, add_peaks, lambda model: expose_hidden(model, [4])]
     model = changed(untouched, *changes, *changes)
-    assert [port.any_name for port in model.outputs] == ["logits", "logsumexp", "hidden.4", "hidden.final"]
+    assert [port.any_name for port in model.outputs] == ["logits", "logsumexp", "peaks", "hidden.4", "hidden.final"]
 
 
 def test_all_outputs_leave_the_logits_alone(answers: dict[str, Array], expected: Array) -> None:
@@ -258,6 +265,18 @@ def test_all_outputs_leave_the_logits_alone(answers: dict[str, Array], expected:
 def test_logsumexp_is_scipys(answers: dict[str, Array]) -> None:
     exact = logsumexp(answers["logits"].astype(np.float64), axis=1)
     np.testing.assert_allclose(answers["logsumexp"], exact, rtol=1e-6)
+
+
+def test_peaks_are_the_largest_of_their_blocks(answers: dict[str, Array]) -> None:
+    blocks = answers["logits"].reshape(len(PROMPT), VOCAB // BLOCK, BLOCK)
+    np.testing.assert_array_equal(answers["peaks"], blocks.max(axis=2))
+
+
+def test_a_vocabulary_that_is_no_multiple_of_a_block_gets_no_peaks() -> None:
+    for vocab, names in ((BLOCK + 1, ["logits"]), (BLOCK, ["logits", "peaks"])):
+        model = bigram(vocab)
+        add_peaks(model)
+        assert [port.any_name for port in model.outputs] == names
 
 
 def test_hidden_zero_is_the_embeddings(core: Any, answers: dict[str, Array]) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,14 @@ from numpy.typing import NDArray
 from ovdecode import (
     BeamSearch,
     Candidates,
+    DiverseBeamSearch,
     LogitsProcessor,
     MaxTime,
     MinNewTokens,
     Model,
     NoRepeatNgram,
     RepetitionPenalty,
+    Sequence,
     StopTokens,
     SuppressedTokens,
     TableRunner,
@@ -30,6 +35,7 @@ from ovdecode import (
 from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.numerics import log_softmax
 from ovdecode.processor import Chain
+from ovdecode.strategies.extensions import next_tokens
 
 Rows = Callable[[tuple[int, ...]], NDArray[Any]]
 
@@ -292,7 +298,8 @@ def test_a_search_streams_one_piece() -> None:
 def test_logits_handed_in_stay_as_they_are() -> None:
     row = np.arange(6, dtype=np.float32)
     row.flags.writeable = False
-    best = BeamSearch(2, processors=TopK(3))._best(row, Model(TableRunner(noise(0, 6))).vocabulary.prompt([0]), 4)
+    strategy = BeamSearch(2, processors=TopK(3))
+    best = next_tokens(strategy, row, Model(TableRunner(noise(0, 6))).vocabulary.prompt([0]), 4)
     assert best.ids.tolist() == [3, 4, 5]
 
 
@@ -314,8 +321,141 @@ def test_spec_round_trip(spec: str) -> None:
         {"early_stopping": "always"},
         {"num_return_sequences": 5},
         {"num_return_sequences": 0},
+        {"score": "mean"},
+        {"preset": "llama.cpp"},
     ],
 )
 def test_a_parameter_out_of_range_is_named(parameters: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(parameters))}` of `beam`"):
         BeamSearch(**parameters)
+
+
+# ---- Other engines -----------------------------------------------------------------------------------------
+
+RECORDED = json.loads((Path(__file__).parents[1] / "data" / "beams.json").read_text())["cases"]
+
+
+def recorded_table(seed: int) -> NDArray[Any]:
+    rows = np.random.default_rng(seed).standard_normal((12, 12)) * 1.5
+    rows[:, 11] += 1.0
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", ["hf", "genai"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_agrees_with_what_the_engine_itself_found(engine: str, groups: int) -> None:
+    cases = [each for each in RECORDED if (each["engine"], each["num_beam_groups"]) == (engine, groups)]
+    assert len(cases) == {("hf", 1): 144, ("genai", 1): 144, ("hf", 2): 0, ("genai", 2): 72}[engine, groups]
+    for case in cases:
+        beams = case["num_beams"]
+        stopping = {"true": True, "false": False}.get(case["early_stopping"], "never")
+        shared = (beams, case["length_penalty"], stopping, beams, "length", engine)
+        strategy = (
+            BeamSearch(*shared)
+            if groups == 1
+            else DiverseBeamSearch(*shared, num_beam_groups=groups, diversity_penalty=case["diversity_penalty"])
+        )
+        model = Model(TableRunner(recorded_table(case["seed"])), eos_token_ids=[11])
+        alternatives = model.generate([3], strategy, max_new_tokens=case["max_new_tokens"]).alternatives
+        assert [list(each.tokens) for each in alternatives] == [tokens for tokens, _ in case["found"]], case
+        scores = [score for _, score in case["found"]]
+        assert [each.score for each in alternatives] == pytest.approx(scores, abs=5e-5)
+
+
+def test_the_recorded_engines_differ() -> None:
+    found = {}
+    for case in RECORDED:
+        if case["num_beam_groups"] == 1:
+            key = tuple(value for name, value in case.items() if name not in ("engine", "found"))
+            found.setdefault(key, []).append([tokens for tokens, _ in case["found"]])
+    assert sum(hf != genai for hf, genai in found.values()) == 20
+
+
+def fairseq_search(rows: Rows, eos: int, beams: int, power: float, bound: int) -> list[tuple[tuple[int, ...], float]]:
+    """What fairseq's `SequenceGenerator` does for one sentence: `bound` counts the end of text, which is forced
+    there."""
+    running, scores, done = [(0,)], [0.0], list[tuple[tuple[int, ...], float]]()
+    for step in range(bound):
+        found = []
+        for tokens, score in zip(running, scores, strict=True):
+            row = log_softmax(np.asarray(rows(tokens), np.float64))
+            if step == bound - 1:
+                row = np.where(np.arange(len(row)) == eos, row, -np.inf)
+            found += [(score + each, (*tokens, token)) for token, each in enumerate(row) if each > -np.inf]
+        found = sorted(found, reverse=True)[: 2 * beams]
+        for score, tokens in found[:beams]:
+            if tokens[-1] == eos and len(done) < beams:
+                done.append((tokens[1:], score / (step + 1) ** power))
+        if len(done) == beams:
+            break
+        alive = [each for each in found if each[1][-1] != eos][:beams]
+        running, scores = [tokens for _, tokens in alive], [score for score, _ in alive]
+    return sorted(done, key=lambda each: -each[1])
+
+
+@dataclass(frozen=True)
+class EndAt(LogitsProcessor):
+    """The end of text is forced as the last token, as fairseq does."""
+
+    length: int = 1
+    token: int = 0
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        return candidates.only(np.array([self.token])) if sequence.generated_length == self.length - 1 else candidates
+
+
+def vllm_search(rows: Rows, eos: int, beams: int, power: float, bound: int) -> list[tuple[tuple[int, ...], float]]:
+    """What vLLM's `LLM.beam_search` does for the prompt [0]."""
+
+    def key(beam: tuple[float, tuple[int, ...]]) -> float:
+        return beam[0] / (len(beam[1]) - (beam[1][-1] == eos)) ** power
+
+    running, completed = [(0.0, (0,))], list[tuple[float, tuple[int, ...]]]()
+    for _ in range(bound):
+        found = []
+        for score, tokens in running:
+            row = log_softmax(np.asarray(rows(tokens), np.float64))
+            for token in np.argsort(-row)[: 2 * beams].tolist():
+                (completed if token == eos else found).append((score + row[token], (*tokens, token)))
+        running = sorted(found, key=key, reverse=True)[:beams]
+        if not running:
+            break
+    ranked = sorted(completed + running, key=key, reverse=True)[:beams]
+    return [(tokens[1:], key((score, tokens))) for score, tokens in ranked]
+
+
+@pytest.mark.parametrize("engine", ["fairseq", "vllm"])
+def test_agrees_with_the_rules_of_an_engine_written_out(engine: str) -> None:
+    seen = set()
+    for seed, beams, power in itertools.product(range(12), (1, 2, 3), (0.0, 1.0, 2.0)):
+        rows = endings(seed, 8)
+        search = fairseq_search if engine == "fairseq" else vllm_search
+        expected = search(rows, 7, beams, power, 5)
+        processors = EndAt(5, 7) if engine == "fairseq" else Chain()
+        strategy = BeamSearch(beams, power, False, beams, preset=engine, processors=processors)
+        model = Model(TableRunner(rows), eos_token_ids=[7])
+        alternatives = model.generate([0], strategy, max_new_tokens=5).alternatives
+        assert [each.tokens for each in alternatives] == [tokens for tokens, _ in expected]
+        assert [each.score for each in alternatives] == pytest.approx([score for _, score in expected], abs=1e-4)
+        hf = model.generate([0], replace(strategy, preset="hf"), max_new_tokens=5).alternatives
+        seen.add([each.tokens for each in hf] == [each.tokens for each in alternatives])
+    assert seen == {True, False}  # the rules matter, and not always
+
+
+@pytest.mark.parametrize(
+    ("parameters", "score"),
+    [
+        ({"score": "length", "length_penalty": 2.0}, LOG[A_A_END] / 3**2),
+        ({"score": "gnmt", "length_penalty": 2.0}, LOG[A_A_END] / (8 / 6) ** 2),
+        ({"preset": "fairseq", "length_penalty": 2.0}, LOG[A_END] / 2**2),  # END and A_END fill the places first
+        ({"preset": "vllm", "length_penalty": 2.0}, LOG[A_A_END] / 3**2),  # the prompt's token, but not EOS
+    ],
+)
+def test_the_length_that_a_score_is_divided_by(parameters: dict[str, Any], score: float) -> None:
+    generation = STORY.generate([B], BeamSearch(2, **parameters), max_new_tokens=4)
+    assert generation.score == pytest.approx(score, abs=1e-5)
+
+
+def test_a_preset_with_a_rule_of_its_own_has_no_early_stopping() -> None:
+    with pytest.raises(ConfigurationError, match="`early_stopping` of `beam` must be left out with the preset vllm"):
+        BeamSearch(preset="vllm", early_stopping=True)

@@ -22,7 +22,7 @@ from ovdecode import (
     parse,
     run,
 )
-from ovdecode.errors import ConfigurationError
+from ovdecode.errors import ConfigurationError, StrategyError
 from ovdecode.strategy import Decoding
 from ovdecode.testing.enumeration import distribution
 
@@ -59,6 +59,40 @@ def test_the_mean_does_not_favour_short_texts() -> None:
     assert by_sum.tokens == (2,)
     assert by_mean.tokens == (0, 0, 0, 0)
     assert by_mean.score == pytest.approx(by_mean.logprob / 4)
+
+
+def test_a_reward_ranks_whatever_the_model_thinks() -> None:
+    ones = BestOfN(n=16, score=lambda sequence: int((sequence.generated == 1).sum()))
+    generation = COIN.generate([0], ones, max_new_tokens=3)
+    scores = [each.score for each in generation.alternatives]
+    assert scores == [each.tokens.count(1) for each in generation.alternatives] == sorted(scores, reverse=True)
+    assert scores[0] > scores[-1]
+    assert generation.logprob < generation.alternatives[-1].logprob
+
+
+@pytest.mark.parametrize("reward", [None, float("nan"), "good"])
+def test_a_reward_that_is_no_number_is_named(reward: Any) -> None:
+    with pytest.raises(StrategyError, match="`score` of `best_of_n` must return a number, got"):
+        COIN.generate([0], BestOfN(n=2, score=lambda sequence: reward), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("score", ["logprob", "mean_logprob"])
+def test_ranked_by_another_model(score: Any) -> None:
+    other = Model(TableRunner({(): [0.0, 1.0], (1,): np.log([0.9, 0.1])}))  # 1 after 0, 0 after 1
+    generation = COIN.generate([0], BestOfN(n=64, score=score, model=other), max_new_tokens=3)
+    assert generation.tokens == (1, 0, 1)
+    after_zero = 1 - np.log(1 + np.e)
+    total = after_zero + np.log(0.9) + after_zero
+    assert generation.score == pytest.approx(total if score == "logprob" else total / 3)
+    assert generation.logprob == pytest.approx(np.log(0.25 * 0.75 * 0.25))
+    scores = [each.score for each in generation.alternatives]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_model_itself_named_as_another_agrees() -> None:
+    plain, named = (COIN.generate([0], BestOfN(n=6, model=model), max_new_tokens=4) for model in (None, COIN))
+    assert [each.tokens for each in named.alternatives] == [each.tokens for each in plain.alternatives]
+    assert [each.score for each in named.alternatives] == pytest.approx([each.score for each in plain.alternatives])
 
 
 def test_the_samples_are_different_and_repeatable() -> None:
@@ -104,10 +138,15 @@ def test_spec_round_trip(spec: str) -> None:
     assert str(parse(spec)) == spec
 
 
-@pytest.mark.parametrize("parameters", [{"n": 0}, {"strategy": "sampling"}, {"score": "length"}])
+@pytest.mark.parametrize("parameters", [{"n": 0}, {"strategy": "sampling"}, {"score": "length"}, {"model": 3}])
 def test_a_parameter_out_of_range_is_named(parameters: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(parameters))}`"):
         BestOfN(**parameters)  # type: ignore[arg-type]
+
+
+def test_a_reward_and_another_model_exclude_each_other() -> None:
+    with pytest.raises(ConfigurationError, match="`model` of `best_of_n` must be none where `score` is a function"):
+        BestOfN(score=lambda sequence: 0.0, model=COIN)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovdecode import ContrastiveDecoding, Greedy, Model, SuppressedTokens, TableRunner, Task, parse, run
+from ovdecode import (
+    BeamSearch,
+    ContrastiveDecoding,
+    DraftModel,
+    Forward,
+    Greedy,
+    Model,
+    Sampling,
+    Speculative,
+    Strategy,
+    SuppressedTokens,
+    TableRunner,
+    Task,
+    parse,
+    run,
+)
 from ovdecode.errors import ConfigurationError, StrategyError
 from ovdecode.testing.enumeration import distribution
 
@@ -66,12 +81,25 @@ def test_drawing_follows_the_softmax_of_the_scores() -> None:
     for temperature in (1.0, 0.5):
         weights = {token: ratio ** (1 / temperature) for token, ratio in ratios.items()}
         expected = {(token,): weight / math.fsum(weights.values()) for token, weight in weights.items()}
-        strategy = ContrastiveDecoding(AMATEUR, temperature=temperature)
-        assert distribution(strategy, EXPERT, [0], max_new_tokens=1) == pytest.approx(expected, abs=1e-6)
+        for inner in (Sampling(temperature=temperature), Speculative(Sampling(temperature), DraftModel(AMATEUR))):
+            strategy = ContrastiveDecoding(AMATEUR, strategy=inner)
+            assert distribution(strategy, EXPERT, [0], max_new_tokens=1) == pytest.approx(expected, abs=1e-6)
+
+
+def test_beams_find_the_best_sum_of_scores() -> None:
+    # Token 0 is the better first one, by 0.6 : 0.4; after token 1 there is one way on, after token 0 there are two.
+    expert = Model(TableRunner({(2,): np.log([0.6, 0.4, 1e-9]), (0,): np.log([0.5, 0.5, 1e-9]), (): [-9.0, 9.0, -9.0]}))
+    flat = model(1 / 3, 1 / 3, 1 / 3)
+    for inner, tokens in ((Greedy(), (0, 0)), (BeamSearch(num_beams=2), (1, 1))):
+        generation = expert.generate([2], ContrastiveDecoding(flat, strategy=inner), max_new_tokens=2)
+        assert generation.tokens == tokens
 
 
 def test_processors_work_on_the_expert() -> None:
     assert first(processors=SuppressedTokens([1])) == 2
+    # Without tokens 0 to 2, the fourth is the best of what is left, and so plausible.
+    assert first(processors=SuppressedTokens([0, 1, 2])) == 3
+    assert first(strategy=Greedy(processors=SuppressedTokens([1]))) == 2
 
 
 def test_both_models_are_asked_about_the_same_text() -> None:
@@ -126,10 +154,23 @@ def test_spec_round_trip() -> None:
         {"alpha": 1.5},
         {"beta": -0.1},
         {"amateur_temperature": 0.0},
-        {"temperature": 0.0},
-        {"temperature": float("inf")},
+        {"beta": float("inf")},
+        {"strategy": "beam"},
     ],
 )
 def test_a_parameter_out_of_range_is_named(parameters: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(parameters))}` of `contrastive_decoding`"):
         ContrastiveDecoding(**{"amateur": "smollm2", **parameters})
+
+
+@pytest.mark.parametrize("inner", [Greedy(), Speculative(), BeamSearch(num_beams=1)], ids=str)
+def test_a_real_model_against_itself_at_another_temperature(inner: Strategy, model: Model) -> None:
+    # log p − log p / 0.5 falls as p rises: the least probable of the plausible tokens is taken.
+    strategy = ContrastiveDecoding(model, alpha=0.2, amateur_temperature=0.5, strategy=inner)
+    prompt = model.encode("My favourite colour is")
+    tokens = model.generate(prompt, strategy, max_new_tokens=6).tokens
+    for end, token in enumerate(tokens):
+        sequence = model.vocabulary.prompt([*prompt, *tokens[:end]])
+        (answer,) = model.runner.forward([Forward(sequence)])
+        plausible = np.flatnonzero(answer.logits[0] >= answer.logits[0].max() + math.log(0.2))
+        assert token == plausible[answer.logits[0][plausible].argmin()]

@@ -9,38 +9,52 @@ import pytest
 
 from ovdecode import (
     BeamSearch,
+    Candidates,
     DraftModel,
+    DraftTree,
+    EarlyExit,
+    Forward,
     Greedy,
     LogitsProcessor,
     MinP,
     Model,
     NoRepeatNgram,
+    Outcome,
     PromptLookup,
     Random,
     RepetitionPenalty,
     Sampling,
     Sequence,
     Speculative,
+    Stepwise,
     StopTokens,
+    Strategy,
+    SuffixIndex,
     TableRunner,
     Task,
     Temperature,
     TopK,
     TopP,
+    gather,
     parse,
     run,
 )
 from ovdecode.errors import ConfigurationError, StrategyError
+from ovdecode.forward import Logits
 from ovdecode.processor import Chain
-from ovdecode.proposer import Drafted, Law, Proposer, Proposing
+from ovdecode.proposer import Law, Proposer, Proposing, chain, continuations, tree
 from ovdecode.stopping import Stop
-from ovdecode.strategies.speculative import verify
-from ovdecode.testing.enumeration import Choices, distribution
+from ovdecode.strategy import Decoding, Hypothesis
+from ovdecode.testing.enumeration import Choices, distribution, paths
 
 
 def noise(seed: int, vocab: int = 3) -> Model:
-    rows = cache(lambda tokens: np.random.default_rng([seed, *tokens]).standard_normal(vocab) * 1.5)
-    return Model(TableRunner(rows))
+    """A model of irregular logits; layer 1 has others, layer 2 is the model's own output."""
+
+    def rows(seed: int) -> Any:
+        return cache(lambda tokens: np.random.default_rng([seed, *tokens]).standard_normal(vocab) * 1.5)
+
+    return Model(TableRunner(rows(seed), layers={1: rows(seed + 100), 2: rows(seed)}))
 
 
 TARGET, WORSE = noise(1), noise(2)
@@ -48,39 +62,69 @@ TARGET, WORSE = noise(1), noise(2)
 
 @dataclass(frozen=True)
 class Fixed(Proposer):
-    """Always proposes the same tokens, as certain."""
+    """Always proposes the same continuations, as certain."""
 
-    tokens: tuple[int, ...] = ()
+    given: tuple[tuple[int, ...], ...] = ()
 
     def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
         yield from ()
-        return [Drafted(token) for token in self.tokens]
+        return continuations(self.given)
 
 
 @dataclass(frozen=True)
 class Unrelated(Proposer):
-    """Draws each token from a distribution that has nothing to do with any model, and holds one to be
-    impossible."""
+    """Draws from a distribution that has nothing to do with any model, and holds a token to be impossible: the same
+    alternatives again and again, each with another draw after it."""
 
-    num_tokens: int = 2
+    width: int = 1
+    again: bool = True
 
     def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
         yield from ()
-        guess = np.array([0.0, 0.9, 0.1])
-        return [Drafted(rng.choose(guess), guess) for _ in range(self.num_tokens)]
+        guess = Candidates(np.log(np.array([0.0 + 1e-9, 0.9, 0.1]))).at(np.array([1, 2]))
+        nodes: list[tuple[int, int, Candidates | None]] = []
+        candidates = guess
+        for _ in range(self.width):
+            nodes.append((-1, candidates.draw(rng), candidates))
+            nodes.append((len(nodes) - 1, guess.draw(rng), guess))
+            if not self.again:
+                candidates = candidates.without(np.array([nodes[-2][1]]))
+        return tree(nodes)
 
 
-PROPOSERS = [
-    DraftModel(TARGET, 2),
-    DraftModel(WORSE, 1),
-    DraftModel(WORSE, 2),
-    DraftModel(WORSE, 2, processors=Temperature(2.0) | TopK(2)),
-    Fixed(()),
-    Fixed((2, 2, 2)),
-    Fixed((0, 1)),
-    Unrelated(2),
-    PromptLookup(3, 2),
-]
+@dataclass(frozen=True)
+class Misleading(Proposer):
+    """Asks the model itself, and draws what it finds least probable."""
+
+    def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
+        logits = yield Forward(sequence, draft=True)
+        opposite = law(-logits, sequence)
+        return chain([(opposite.draw(rng), opposite)])
+
+
+PROPOSERS = {
+    "itself": DraftModel(TARGET, 2),
+    "worse": DraftModel(WORSE, 2),
+    "worse, processed": DraftModel(WORSE, 2, processors=Temperature(2.0) | TopK(2)),
+    "worse, unless unsure": DraftModel(WORSE, 2, threshold=0.5),
+    "layer": EarlyExit(1, 2),
+    "last layer": EarlyExit(2, 2, threshold=0.5),
+    "nothing": Fixed(()),
+    "fixed": Fixed(((2, 2, 2),)),
+    "alternatives": Fixed(((0, 1), (2, 0), (0, 0), (2,))),
+    "unrelated": Unrelated(),
+    "unrelated, again": Unrelated(2),
+    "unrelated, distinct": Unrelated(2, again=False),
+    "misleading": Misleading(),
+    "top tree": DraftTree(WORSE, (2, 1)),
+    "distinct tree": DraftTree(WORSE, (2, 1), "distinct"),
+    "independent tree": DraftTree(WORSE, (2, 1), "independent"),
+    "distinct tree of itself": DraftTree(TARGET, (1, 2), "distinct"),
+    "lookup": PromptLookup(3, 2),
+    "lookups": PromptLookup(3, 2, num_drafts=2),
+    "suffixes": SuffixIndex(4),
+    "suffix tree": SuffixIndex(4, branching=True),
+}
 CHAINS = [
     Chain(),
     Temperature(0.6),
@@ -89,33 +133,35 @@ CHAINS = [
     RepetitionPenalty(1.7) | MinP(0.2),
     NoRepeatNgram(2),
 ]
+MANY_PATHS = ("independent tree", "distinct tree", "unrelated, again", "unrelated, distinct")
+every_proposer = pytest.mark.parametrize("proposer", PROPOSERS.values(), ids=PROPOSERS)
 
 
 # ---- The law: exactly that of the plain strategy -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: str(chain))
-@pytest.mark.parametrize("proposer", PROPOSERS, ids=lambda proposer: repr(proposer)[:40])
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@every_proposer
 def test_any_draft_gives_plain_sampling(proposer: Proposer, chain: LogitsProcessor) -> None:
-    for length in (1, 3):
-        plain = distribution(Sampling(processors=chain), TARGET, [0, 1, 0], max_new_tokens=length)
-        strategy = Speculative(Sampling(processors=chain), proposer)
-        assert distribution(strategy, TARGET, [0, 1, 0], max_new_tokens=length) == pytest.approx(plain, abs=1e-6)
+    length = 2 if any(proposer is PROPOSERS[name] for name in MANY_PATHS) else 3
+    plain = distribution(Sampling(processors=chain), TARGET, [0, 1, 0], max_new_tokens=length)
+    strategy = Speculative(Sampling(processors=chain), proposer)
+    assert distribution(strategy, TARGET, [0, 1, 0], max_new_tokens=length) == pytest.approx(plain, abs=1e-6)
 
 
-@pytest.mark.parametrize("proposer", [PROPOSERS[2], Unrelated(3), PromptLookup(4, 2)], ids=lambda each: repr(each)[:20])
-def test_over_more_tokens_with_stops_inside(proposer: Proposer) -> None:
+@pytest.mark.parametrize("name", ["worse", "alternatives", "unrelated", "lookup"])
+def test_over_more_tokens_with_stops_inside(name: str) -> None:
     stop = StopTokens([[2], [1, 1]])
     plain = distribution(Sampling(), TARGET, [0], max_new_tokens=4, stop=stop)
-    speculative = distribution(Speculative(Sampling(), proposer), TARGET, [0], max_new_tokens=4, stop=stop)
-    assert speculative == pytest.approx(plain, abs=1e-6)
+    strategy = Speculative(Sampling(), PROPOSERS[name])
+    assert distribution(strategy, TARGET, [0], max_new_tokens=4, stop=stop) == pytest.approx(plain, abs=1e-6)
 
 
-@pytest.mark.parametrize("proposer", PROPOSERS, ids=lambda proposer: repr(proposer)[:40])
-@pytest.mark.parametrize("chain", CHAINS[:1] + CHAINS[4:], ids=lambda chain: str(chain))
+@every_proposer
+@pytest.mark.parametrize("chain", CHAINS[:1] + CHAINS[4:], ids=str)
 def test_any_draft_gives_greedy_tokens(proposer: Proposer, chain: LogitsProcessor) -> None:
+    strategy = Speculative(Greedy(processors=chain), proposer)
     for seed in range(3):
-        strategy = Speculative(Greedy(processors=chain), proposer)
         options = {"max_new_tokens": 7 if chain is not CHAINS[5] else 4, "seed": seed}
         plain = TARGET.generate([0, 1, 0], Greedy(processors=chain), **options)
         assert TARGET.generate([0, 1, 0], strategy, **options).tokens == plain.tokens
@@ -127,30 +173,58 @@ def test_own_processors_come_before_those_of_the_strategy() -> None:
     assert distribution(chained, TARGET, [0], max_new_tokens=3) == pytest.approx(plain, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("draft", "target", "accepted"),
-    [([0.5, 0.5], [0.5, 0.5], 1.0), ([0.9, 0.1], [0.5, 0.5], 0.6), ([1.0, 0.0], [0.0, 1.0], 0.0)],
-)
-def test_acceptance_is_what_the_two_have_in_common(draft: list[float], target: list[float], accepted: float) -> None:
-    law, rate, choices = np.zeros(2), 0.0, Choices()
-    while True:
-        guess = np.array(draft)
-        token, kept = verify(np.array(target), Drafted(choices.choose(guess), guess), choices)
-        law[token] += choices.probability
-        rate += choices.probability * kept
-        if not choices.advance():
-            break
-    assert law == pytest.approx(target)
-    assert rate == pytest.approx(accepted)  # Σ min(p, q)
+@dataclass(frozen=True)
+class Pair(Strategy):
+    """Two strategies in one batch, from one prompt."""
+
+    first: Strategy
+    second: Strategy
+
+    def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
+        found = yield from gather(each.decode(prompt, stop, rng) for each in (self.first, self.second))
+        sequences = [one.sequence if isinstance(one, Outcome) else one for one in found]
+        return Outcome(tuple(Hypothesis(sequence, 0.0) for sequence in sequences))
+
+
+@pytest.mark.parametrize("name", ["worse", "alternatives", "distinct tree", "lookup", "misleading"])
+def test_two_in_one_batch_are_independent_and_each_has_its_law(name: str) -> None:
+    first, second = Sampling(top_k=2), Sampling(temperature=0.5)
+    pair = Pair(Speculative(first, PROPOSERS[name]), Speculative(second, PROPOSERS["worse"]))
+    found, choices = dict[Any, float](), Choices()
+    for generation in paths(Task(TARGET, [0, 1, 0], pair, 2), choices):
+        assert generation.error is None
+        tokens = tuple(alternative.tokens for alternative in generation.alternatives)
+        found[tokens] = found.get(tokens, 0.0) + choices.probability
+    laws = [distribution(each, TARGET, [0, 1, 0], max_new_tokens=2) for each in (first, second)]
+    expected = {(one, other): p * q for one, p in laws[0].items() for other, q in laws[1].items()}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Halfway(Stepwise):
+    """A strategy of somebody's own: half of the time uniform."""
+
+    def law(self, logits: Logits, sequence: Sequence) -> Candidates:
+        probabilities = self.candidates(logits, sequence).probabilities
+        return Candidates(np.log((probabilities + 1 / len(probabilities)) / 2))
+
+
+@pytest.mark.parametrize("name", ["itself", "alternatives", "distinct tree"])
+def test_whatever_draws_token_by_token_can_be_verified(name: str) -> None:
+    plain = distribution(Halfway(), TARGET, [0], max_new_tokens=2)
+    assert plain[0, 0] != pytest.approx(distribution(Sampling(), TARGET, [0], max_new_tokens=2)[0, 0], abs=0.01)
+    strategy = Speculative(Halfway(), PROPOSERS[name])
+    assert distribution(strategy, TARGET, [0], max_new_tokens=2) == pytest.approx(plain, abs=1e-6)
 
 
 # ---- What it costs, and what it tells ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", [Greedy(), Sampling(), Sampling(temperature=0.7, top_k=2)])
-def test_a_draft_by_the_model_itself_is_always_accepted(strategy: Any) -> None:
+@pytest.mark.parametrize("proposer", [DraftModel(TARGET, 3), EarlyExit(2, 3)], ids=["model", "layer"])
+@pytest.mark.parametrize("strategy", [Greedy(), Sampling(), Sampling(temperature=0.7, top_k=2)], ids=str)
+def test_a_draft_by_the_model_itself_is_always_accepted(strategy: Any, proposer: Proposer) -> None:
     for seed in range(5):
-        generation = TARGET.generate([0], Speculative(strategy, DraftModel(TARGET, 3)), max_new_tokens=12, seed=seed)
+        generation = TARGET.generate([0], Speculative(strategy, proposer), max_new_tokens=12, seed=seed)
         assert generation.info == {"rounds": 3, "drafted": 9, "accepted": 9, "acceptance": 1.0}
 
 
@@ -162,6 +236,16 @@ def test_a_loop_is_looked_up() -> None:
     assert generation.cost.forwards == 2
 
 
+def test_a_tree_takes_one_inference() -> None:
+    circle = Model(TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
+    strategy = Speculative(proposer=Fixed(((2,), (1, 1), (1, 2, 0), (1, 2, 1))))
+    generation = circle.generate([0], strategy, max_new_tokens=4)
+    assert generation.tokens == (1, 2, 0, 1)
+    assert generation.info == {"rounds": 1, "drafted": 6, "accepted": 3, "acceptance": 0.5}
+    assert generation.cost.forwards == 1
+    assert generation.cost.tokens == 7  # the prompt, and each node of the tree once
+
+
 def test_an_empty_draft_is_a_plain_step() -> None:
     generation = TARGET.generate([0], Speculative(proposer=Fixed(())), max_new_tokens=4)
     assert generation.info == {"rounds": 4, "drafted": 0, "accepted": 0, "acceptance": 0.0}
@@ -169,7 +253,7 @@ def test_an_empty_draft_is_a_plain_step() -> None:
 
 def test_a_wrong_draft_costs_no_token() -> None:
     always = Model(TableRunner({(): [0.0, 9.0, 0.0]}))
-    generation = always.generate([0], Speculative(proposer=Fixed((2, 2))), max_new_tokens=4)
+    generation = always.generate([0], Speculative(proposer=Fixed(((2, 2), (0,)))), max_new_tokens=4)
     assert generation.tokens == (1, 1, 1, 1)
     assert generation.info["rounds"] == 4
     assert generation.info["accepted"] == 0
@@ -177,9 +261,10 @@ def test_a_wrong_draft_costs_no_token() -> None:
 
 def test_the_logprob_of_accepted_tokens_is_known() -> None:
     plain = TARGET.generate([0], Greedy(), max_new_tokens=6)
-    drafted = TARGET.generate([0], Speculative(proposer=DraftModel(WORSE)), max_new_tokens=6)
-    assert drafted.logprob == pytest.approx(plain.logprob, abs=1e-5)
-    assert drafted.token_logprobs == pytest.approx(plain.token_logprobs, abs=1e-5)
+    for proposer in (DraftModel(WORSE), DraftTree(WORSE, (2, 2)), EarlyExit(1)):
+        drafted = TARGET.generate([0], Speculative(proposer=proposer), max_new_tokens=6)
+        assert drafted.logprob == pytest.approx(plain.logprob, abs=1e-5)
+        assert drafted.token_logprobs == pytest.approx(plain.token_logprobs, abs=1e-5)
 
 
 # ---- Stops -------------------------------------------------------------------------------------------------
@@ -187,22 +272,27 @@ def test_the_logprob_of_accepted_tokens_is_known() -> None:
 
 def test_nothing_is_produced_past_a_stop() -> None:
     always = Model(TableRunner({(): [0.0, 9.0, 0.0]}))
-    generation = always.generate([0], Speculative(proposer=Fixed((1,) * 8)), max_new_tokens=5)
+    generation = always.generate([0], Speculative(proposer=Fixed(((1,) * 8,))), max_new_tokens=5)
     assert generation.tokens == (1,) * 5
     assert generation.info["drafted"] == 5  # the draft is cut at the bound
+    assert generation.cost.tokens == 5  # nothing is asked after the token that ends it
 
 
 def test_the_end_of_text_inside_a_draft_ends_it() -> None:
     circle = Model(TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]), eos_token_ids=[2])
-    generation = circle.generate([0], Speculative(proposer=Fixed((1, 2, 0, 1))))
+    generation = circle.generate([0], Speculative(proposer=Fixed(((1, 2, 0, 1), (2, 2)))))
     assert generation.tokens == (1, 2)
     assert str(generation.stop_reason).startswith("eos")
-    assert generation.info["drafted"] == 2
+    assert generation.info["drafted"] == 3
 
 
-def test_a_draft_stays_within_the_context() -> None:
-    short = Model(TableRunner({(): [0.0, 9.0, 0.0]}, context_length=6))
-    generation = short.generate([0, 1], Speculative(proposer=Fixed((1,) * 9)), max_new_tokens=50)
+@pytest.mark.parametrize(
+    "proposer", [Fixed(((1,) * 9, (0,) * 9)), EarlyExit(1, 9), DraftTree(WORSE, (1,) * 9)], ids=lambda one: one.name
+)
+def test_a_draft_stays_within_the_context(proposer: Proposer) -> None:
+    rows = {(): [0.0, 9.0, 0.0]}
+    short = Model(TableRunner(rows, layers={1: rows}, context_length=6))
+    generation = short.generate([0, 1], Speculative(proposer=proposer), max_new_tokens=50)
     assert generation.tokens == (1,) * 4
     drafted = short.generate([0, 1], Speculative(proposer=DraftModel(short, 9)), max_new_tokens=50)
     assert drafted.tokens == (1,) * 4
@@ -211,58 +301,25 @@ def test_a_draft_stays_within_the_context() -> None:
 # ---- Company -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_accepted_is_streamed() -> None:
+@pytest.mark.parametrize("make", [DraftModel, lambda model, n: EarlyExit(1, n)], ids=["model", "layer"])
+def test_what_is_accepted_is_streamed_and_no_draft_is(make: Any) -> None:
+    rows = [[0, 9, 0], [0, 0, 9], [9, 0, 0]]
+    circle = Model(TableRunner(rows, layers={1: rows}))
+    assert list(circle.stream([0], Speculative(proposer=make(circle, 2)), max_new_tokens=7)) == ["bca", "bca", "b"]
+
+
+def test_what_a_tree_has_in_common_is_streamed() -> None:
     circle = Model(TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
-    strategy = Speculative(proposer=DraftModel(circle, 2))
+    strategy = Speculative(proposer=Fixed(((0,), (1, 2), (1, 0))))
     assert list(circle.stream([0], strategy, max_new_tokens=7)) == ["bca", "bca", "b"]
 
 
 def test_alone_and_among_others() -> None:
-    strategies = [Speculative(Sampling(), proposer) for proposer in PROPOSERS] + [Sampling(), Greedy()]
+    strategies = [Speculative(Sampling(), proposer) for proposer in PROPOSERS.values()] + [Sampling(), Greedy()]
     alone = [TARGET.generate([0, 1, 0], each, max_new_tokens=9, seed=4).tokens for each in strategies]
     tasks = [Task(TARGET, [0, 1, 0], each, max_new_tokens=9, seed=4) for each in strategies]
     together = {generation.index: generation.tokens for generation in run(tasks)}
     assert [together[index] for index in range(len(tasks))] == alone
-
-
-# ---- Prompt lookup -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("tokens", "draft"),
-    [
-        ([1, 2, 3], []),  # nothing occurred before
-        ([1, 2, 1], [2, 1]),
-        ([1, 2, 3, 4, 1, 2], [3, 4, 1]),
-        ([1, 2, 5, 2, 6, 1, 2], [5, 2, 6]),  # the longer match counts, not the later one
-        ([1, 2, 5, 1, 2, 6, 1, 2], [6, 1, 2]),  # of equal ones, the later
-        ([7, 7, 7, 7], [7]),  # may overlap itself
-        ([9, 1, 2, 3, 5, 8, 1, 2, 3, 6, 9, 1, 2, 3], [6, 9, 1]),  # not more than max_ngram are compared
-        ([1], []),
-    ],
-)
-def test_what_is_looked_up(tokens: list[int], draft: list[int]) -> None:
-    assert PromptLookup(num_tokens=3, max_ngram=3).look_up(np.array(tokens)).tolist() == draft
-
-
-def test_too_short_a_match_does_not_count() -> None:
-    tokens = np.array([1, 2, 3, 1])
-    assert PromptLookup(min_ngram=1).look_up(tokens).tolist() == [2, 3, 1]
-    assert PromptLookup(min_ngram=2).look_up(tokens).tolist() == []
-
-
-def test_lookup_agrees_with_the_definition() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        tokens = rng.integers(0, 3, rng.integers(1, 30))
-        lookup = PromptLookup(4, int(rng.integers(2, 5)), int(rng.integers(1, 3)))
-        expected: list[int] = []
-        for ngram in range(lookup.max_ngram, lookup.min_ngram - 1, -1):
-            matches = [end for end in range(ngram, len(tokens)) if (tokens[end - ngram : end] == tokens[-ngram:]).all()]
-            if matches:
-                expected = tokens[matches[-1] : matches[-1] + 4].tolist()
-                break
-        assert lookup.look_up(tokens).tolist() == expected
 
 
 # ---- Configuration -----------------------------------------------------------------------------------------
@@ -274,6 +331,8 @@ def test_lookup_agrees_with_the_definition() -> None:
         "speculative",
         "speculative:strategy=(sampling:temperature=0.8,top_p=0.95),proposer=(prompt_lookup:num_tokens=5)",
         "speculative:proposer=(draft_model:model=smollm2,num_tokens=2)",
+        "speculative:proposer=(draft_tree:model=smollm2,widths=[2,1],alternatives=distinct)",
+        "speculative:proposer=(early_exit:layer=20,threshold=0.4)",
     ],
 )
 def test_spec_round_trip(spec: str) -> None:
@@ -286,11 +345,6 @@ def test_spec_round_trip(spec: str) -> None:
     [
         (lambda: Speculative(BeamSearch()), "strategy"),  # type: ignore[arg-type]
         (lambda: Speculative(proposer="prompt_lookup"), "proposer"),  # type: ignore[arg-type]
-        (lambda: DraftModel(3), "model"),  # type: ignore[arg-type]
-        (lambda: DraftModel("smollm2", 0), "num_tokens"),
-        (lambda: PromptLookup(0), "num_tokens"),
-        (lambda: PromptLookup(max_ngram=1, min_ngram=2), "max_ngram"),
-        (lambda: PromptLookup(min_ngram=0), "min_ngram"),
     ],
 )
 def test_a_parameter_out_of_range_is_named(build: Any, named: str) -> None:
@@ -298,11 +352,7 @@ def test_a_parameter_out_of_range_is_named(build: Any, named: str) -> None:
         build()
 
 
-def test_a_draft_model_of_another_vocabulary_is_an_error() -> None:
+@pytest.mark.parametrize("kind", [DraftModel, DraftTree])
+def test_a_draft_model_of_another_vocabulary_is_an_error(kind: Any) -> None:
     with pytest.raises(StrategyError, match=r"`speculative` .* vocabulary of 3 tokens"):
-        TARGET.generate([0], Speculative(proposer=DraftModel(noise(1, vocab=4))), max_new_tokens=2)
-
-
-def test_a_token_must_be_possible_in_the_distribution_that_comes_with_it() -> None:
-    with pytest.raises(StrategyError, match="token 1 was drawn from"):
-        Drafted(1, np.array([1.0, 0.0]))
+        TARGET.generate([0], Speculative(proposer=kind(noise(1, vocab=4))), max_new_tokens=2)

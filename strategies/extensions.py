@@ -1,0 +1,124 @@
+"""The pieces of searches: next tokens, the sequences that they lead to, and the best finished ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
+from typing import Literal
+
+import numpy as np
+
+from ovdecode.candidates import Candidates
+from ovdecode.errors import LogitsError
+from ovdecode.forward import Logits
+from ovdecode.numerics import log_softmax, logsumexp
+from ovdecode.plugin import Plugin, is_whole, require
+from ovdecode.sequence import Sequence
+from ovdecode.stopping import Stop, StoppingCriterion
+from ovdecode.strategy import Hypothesis, Outcome, Strategy
+
+Formula = Literal["length", "gnmt"]
+
+
+class Finished:
+    """The best finished sequences, at most `size` of them, best first; equals in the order in which they came."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.hypotheses: list[Hypothesis] = []
+
+    def add(self, hypotheses: Iterable[Hypothesis]) -> None:
+        """Take in what is good enough."""
+        ranked = sorted([*self.hypotheses, *hypotheses], key=lambda each: -each.score)
+        self.hypotheses = ranked[: self.size]
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as wanted."""
+        return len(self.hypotheses) == self.size
+
+    @property
+    def worst(self) -> float:
+        """The score to beat; minus infinity while there is room."""
+        return self.hypotheses[-1].score if self.full else -math.inf
+
+    def outcome(self, strategy: Strategy, count: int, info: dict[str, float] | None = None) -> Outcome:
+        """The best `count`, as what the strategy returns.
+
+        Raises:
+            LogitsError: if nothing has been finished.
+        """
+        if not self.hypotheses:
+            raise LogitsError(f"the processors of `{strategy.name}` leave no token possible in any of its beams")
+        return Outcome(tuple(self.hypotheses[:count]), info or {})
+
+
+class Extensions:
+    """All sequences that are one token longer, without being made before they are asked for.
+
+    Attributes:
+        sums: beam's score and token's log-probability of each, shape (extensions,), beam by beam and token by token.
+    """
+
+    def __init__(self, beams: Items[Hypothesis], tokens: Items[Candidates]) -> None:
+        self.beams = beams
+        self.sums = np.concatenate(
+            [beam.score + each.logits.astype(np.float64) for beam, each in zip(beams, tokens, strict=True)]
+        )
+        self._origins = np.repeat(np.arange(len(beams)), [len(each) for each in tokens])
+        self._ids = np.concatenate([each.ids for each in tokens])
+
+    def __getitem__(self, index: int) -> Hypothesis:
+        return Hypothesis(self.beams[self._origins[index]].sequence + self._ids[index], float(self.sums[index]))
+
+    def best(self, count: int | None = None) -> Iterator[Hypothesis]:
+        """The `count` best (None for all), best first; ties go to the first beam, then to the lower token.
+
+        They are among the `count` best tokens of each beam, so it is enough to know those.
+        """
+        for index in np.argsort(-self.sums, kind="stable")[:count]:
+            yield self[index]
+
+
+def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
+    """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
+    them: they are not normalised again."""
+    if strategy.processors.stages:
+        found = strategy.candidates(log_softmax(logits), sequence)
+        found = found if count is None else found.top(count)
+    else:
+        found = Candidates(logits) if count is None else Candidates(logits).top(count)
+        found = found.with_logits(found.logits - logits.dtype.type(logsumexp(logits)))
+    return found.keep(found.logits > -np.inf)
+
+
+def normalized(strategy: Strategy, logits: Logits, sequence: Sequence) -> Candidates:
+    """The possible next tokens, with the logs of the probabilities that the processors leave them; none at a dead end.
+
+    Unlike those of `next_tokens` they are normalised, so none is above 0: a sequence never gains by growing.
+    """
+    found = strategy.candidates(logits, sequence)
+    found = found.keep(found.logits > -np.inf)
+    if len(found) == 0:
+        return found
+    exact = found.checked.astype(np.float64)
+    return found.with_logits(np.minimum(exact - logsumexp(exact), 0.0))
+
+
+def final_score(total: float, length: float, length_penalty: float, formula: Formula = "length") -> float:
+    """A sum of log-probabilities, made comparable between lengths."""
+    base = length if formula == "length" else (5 + length) / 6
+    return float(total / base**length_penalty)
+
+
+def length_bound(stop: Stop, prompt: Sequence) -> int | None:
+    """The most tokens that the stop allows after the prompt, if it has such a bound."""
+    return stop.bound(prompt) if isinstance(stop, StoppingCriterion) else None
+
+
+def require_positive(plugin: Plugin, *parameters: str) -> None:
+    """Make sure that parameters are whole numbers of at least 1."""
+    for parameter in parameters:
+        value = getattr(plugin, parameter)
+        require(plugin, parameter, is_whole(value) and value >= 1, "a whole number of at least 1")

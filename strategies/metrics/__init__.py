@@ -1,0 +1,1 @@
+"""Metrics by what they look at: likelihood, repetition, diversity, references, answers, copying, cost."""

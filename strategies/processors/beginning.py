@@ -1,0 +1,97 @@
+"""The beginning: which tokens a text must, or must not, begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import index
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.candidates import Candidates
+from ovdecode.plugin import require
+from ovdecode.processor import LogitsProcessor
+from ovdecode.registry import register
+from ovdecode.sequence import Sequence
+from ovdecode.strategies.processors.bias import ban, sort_tokens
+
+
+@register("forced_tokens")
+@dataclass(frozen=True)
+class ForcedTokens(LogitsProcessor):
+    """Given tokens, in order, as the first that are generated.
+
+    Law: when the i-th token after the prompt is due, every token but the i-th given is removed; after the last
+    of them nothing changes. The token keeps its logit. If it is no candidate any more, nothing is left possible,
+    and decoding ends with a `LogitsError` that says so: put this first in a chain.
+
+    Source: Hugging Face transformers, `ForcedBOSTokenLogitsProcessor` (one token, with a logit of 0, so that a
+    beam is not charged for it), and Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak
+    Supervision" (Whisper's `forced_decoder_ids`), arXiv:2212.04356.
+
+    Args:
+        tokens: token ids in their order, at least one.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, ForcedTokens, Vocabulary
+        >>> prompt, row = Vocabulary(3).prompt([1]), Candidates(np.array([1.0, 3.0, 2.0]))
+        >>> [ForcedTokens([2, 0])(row, prompt + generated).argmax() for generated in ([], [2], [2, 0])]
+        [2, 0, 1]
+    """
+
+    tokens: Iterable[int]
+
+    def __post_init__(self) -> None:
+        try:
+            tokens = tuple(map(index, self.tokens))
+        except TypeError:
+            tokens = ()
+        require(self, "tokens", bool(tokens) and min(tokens) >= 0, "one or more token ids in order, such as [7, 5]")
+        object.__setattr__(self, "tokens", tokens)
+
+    @cached_property
+    def _array(self) -> NDArray[np.intp]:
+        return np.array(self.tokens, np.intp)
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The one token whose turn it is, or all after the last."""
+        due = self._array[sequence.generated_length :][:1]
+        return candidates.only(due) if len(due) else candidates
+
+
+@register("begin_suppress")
+@dataclass(frozen=True)
+class BeginSuppress(LogitsProcessor):
+    """All but the given tokens as the first that is generated.
+
+    Law: directly after the prompt, the given tokens are impossible; later nothing changes.
+
+    Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv:2212.04356
+    (transformers' `begin_suppress_tokens`).
+
+    Args:
+        tokens: token ids, at least one; kept sorted, each once.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import BeginSuppress, Candidates, Vocabulary
+        >>> prompt, row = Vocabulary(3).prompt([1]), Candidates(np.array([1.0, 3.0, 2.0]))
+        >>> BeginSuppress([1])(row, prompt).argmax(), BeginSuppress([1])(row, prompt + 0).argmax()
+        (2, 1)
+    """
+
+    tokens: Iterable[int]
+
+    def __post_init__(self) -> None:
+        sort_tokens(self, self.tokens)
+
+    @cached_property
+    def _array(self) -> NDArray[np.intp]:
+        return np.array(self.tokens, np.intp)
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The candidates, without the given ones at the first place."""
+        return candidates if sequence.generated_length else ban(candidates, self._array)

@@ -1,0 +1,83 @@
+"""The tournament watermark: tokens play each other in layers, and the keyed hash decides who wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from ovdecode.candidates import Candidates
+from ovdecode.plugin import require
+from ovdecode.registry import register
+from ovdecode.sequence import Sequence
+from ovdecode.strategies.processors.watermarks.watermark import Detection, Hashes, Watermark, absorb
+
+
+@register("synthid_watermark")
+@dataclass(frozen=True)
+class SynthIdWatermark(Watermark):
+    """SynthID's tournament: the distribution of the winner among 2^depth draws that play each other in layers.
+
+    Law: in each layer, two independent draws meet, the one with the higher g (a bit of the keyed hash of context and
+    token) wins, and a coin decides a draw: p_i becomes p_i · (1 + g_i - Σ g_j p_j), layer after layer. Averaged over
+    the keys, this is the model's own distribution; so is that of a whole text, because a context marks only once in
+    a text. Put it last in a chain, and use a strategy that samples.
+
+    Detector: the mean of g over tokens with a new context and layers; 1/2 is expected. The p-value is exact
+    over random keys: the sum is binomial. (The paper's Bayesian detector finds more, but must be trained.)
+
+    Source: Dathathri et al. 2024, "Scalable watermarking for identifying large language model outputs", Nature 634
+    (the non-distortionary tournament of two). Hugging Face transformers' `SynthIDTextWatermarkLogitsProcessor` has
+    the same law with another hash, so neither finds the other's mark; its `keys` are one a layer, where one key
+    gives all layers here, its `ngram_len` is `context_width` + 1, and it forgets contexts after 1024.
+
+    Args:
+        depth: number of layers, from 1 to 64; the paper has 30.
+
+    Example:
+        >>> import numpy as np
+        >>> from ovdecode import Candidates, SynthIdWatermark, Vocabulary
+        >>> mark, row = SynthIdWatermark(hashing_key=3, depth=1), Candidates(np.log([0.5, 0.25, 0.25]))
+        >>> mark(row, Vocabulary(3).prompt([0, 1, 2, 0])).probabilities
+        array([0.75 , 0.125, 0.125])
+    """
+
+    context_width: int = 4
+    depth: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "depth", 1 <= self.depth <= 64, "a whole number from 1 to 64")
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        """The same tokens, with the logits of the winner's distribution."""
+        context = self.fresh_context(sequence)
+        if context is None:
+            return candidates
+        hashes = absorb(context, candidates.ids)
+        probabilities = candidates.weights.astype(np.float64)
+        probabilities /= probabilities.sum()
+        factors = np.ones(len(candidates))
+        for layer in range(self.depth):
+            wins = self.wins(hashes, layer)
+            factor = wins + probabilities[~wins].sum()  # 1 + g - Σ g p, with no digits lost where it is small
+            probabilities *= factor
+            factors *= factor
+        with np.errstate(divide="ignore"):
+            logits = candidates.logits + np.log(factors)
+        return candidates.with_logits(logits.astype(candidates.logits.dtype))
+
+    def detect(self, sequence: Sequence) -> Detection:
+        """The mean of g, and its probability without the mark; a repeated context counts once."""
+        hashes = self.fresh_tokens(sequence)
+        total = len(hashes) * self.depth
+        wins = sum(int(self.wins(hashes, layer).sum()) for layer in range(self.depth))
+        score = wins / total if total else np.nan
+        return Detection(score, float(binom.sf(wins - 1, total, 0.5)), len(hashes))
+
+    def wins(self, hashes: Hashes, layer: int) -> NDArray[np.bool_]:
+        """Each token's g in a layer, shape (n,): a bit of its hash, the highest in layer 0."""
+        found: NDArray[np.bool_] = (hashes >> np.uint64(63 - layer) & np.uint64(1)).astype(bool)
+        return found

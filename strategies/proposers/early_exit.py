@@ -1,0 +1,70 @@
+"""Drafts read out at an inner layer of the same model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ovdecode.forward import Answer, Forward, Logits
+from ovdecode.plugin import require
+from ovdecode.processor import Chain, LogitsProcessor
+from ovdecode.proposer import Law, Proposer, Proposing
+from ovdecode.random import Random
+from ovdecode.registry import register
+from ovdecode.sequence import Sequence
+from ovdecode.stopping import Stop
+from ovdecode.strategies.proposers.drawing import draw_chain
+
+
+@register("early_exit")
+@dataclass(frozen=True)
+class EarlyExit(Proposer):
+    """Tokens that the model itself draws from what its LM head reads out after an inner layer.
+
+    As with a draft model, the draft follows the law of the strategy that verifies it; read out after the last
+    layer, it is always accepted.
+    Source: Elhoushi et al. 2024, "LayerSkip: Enabling Early Exit Inference and Self-Speculative Decoding", whose
+    models are trained for it; the same with skipped layers, and with the threshold: Zhang et al. 2023, "Draft &
+    Verify: Lossless Large Language Model Acceleration via Self-Speculative Decoding".
+
+    This measures how often a layer is right, not how fast that could be: runners compute the layers above it too, so
+    a drafted token costs as much as a decoded one.
+
+    Args:
+        layer: after which layer; 0 is the embedding, the number of layers the model's own output.
+        num_tokens: length of a draft; at least 1.
+        threshold: a draft ends after a token that the layer gives less than this probability; 0 < threshold <= 1.
+            None drafts on.
+        processors: applied to the inner logits only, before those of the strategy.
+
+    Example:
+        >>> import ovdecode as od
+        >>> rows = [[0, 9, 0], [0, 0, 9], [9, 0, 0]]
+        >>> model = od.Model(od.TableRunner(rows, layers={1: [[0, 9, 0], [0, 0, 9], [0, 0, 9]]}))
+        >>> generation = model.generate([0], od.Speculative(proposer=od.EarlyExit(1)), max_new_tokens=6)
+        >>> generation.tokens, generation.info["rounds"], generation.info["accepted"]
+        ((1, 2, 0, 1, 2, 0), 2, 4)
+    """
+
+    layer: int
+    num_tokens: int = 4
+    threshold: float | None = None
+    processors: LogitsProcessor = field(default=Chain(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        require(self, "layer", self.layer >= 0, "at least 0")
+        require(self, "num_tokens", self.num_tokens >= 1, "at least 1")
+        above = self.threshold is None or 0 < self.threshold <= 1
+        require(self, "threshold", above, "above 0 and at most 1, or none")
+
+    def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
+        """Decode with the inner layer."""
+        options = self.processors, self.num_tokens, self.threshold
+        return (yield from draw_chain(self._ask, *options, sequence, stop, law, rng))
+
+    def _ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+        answer: Answer = yield Forward(sequence, layers=(self.layer,), draft=True)
+        assert answer.layers is not None
+        logits: Logits = answer.layers[self.layer][0]
+        return logits
