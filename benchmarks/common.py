@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
+import statistics
+import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
@@ -19,28 +22,48 @@ from rich.table import Table as RichTable
 import ovdecode as od
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The options that every benchmark takes."""
+def arguments(description: str | None, **more: dict[str, Any]) -> argparse.Namespace:
+    """The options that every benchmark takes, and more of one's own: name to what `add_argument` takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, for a first look")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of an inference (default: 2)")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     return parser.parse_args()
 
 
-def shuffled_rounds(loops: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def shuffled_rounds(
+    loops: dict[str, Callable[[], float]], rounds: int, warm_ups: int = 1, at_most: float = math.inf
+) -> dict[str, list[float]]:
     """Seconds of every loop, a value a round; each round runs all of them, in an order of its own.
 
-    Whatever else the machine does then meets all of them alike. A first round warms up and is not counted.
+    Whatever else the machine does then meets all of them alike.
+
+    Args:
+        loops: name to a function that does the work and returns its seconds.
+        rounds: how many are counted.
+        warm_ups: rounds before these, which are not.
+        at_most: no further round is begun once those that are counted have taken this many seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     order = random.Random(0)
-    for number in range(rounds + 1):
+    begin = time.perf_counter()
+    for number in range(-warm_ups, rounds):
+        if number == 0:
+            begin = time.perf_counter()
+        elif number > 0 and time.perf_counter() - begin > at_most:
+            break
         for name in order.sample(list(loops), len(loops)):
             taken = loops[name]()
-            if number:
+            if number >= 0:
                 seconds[name].append(taken)
     return seconds
+
+
+def paired_ratio(one: list[float], other: list[float]) -> float:
+    """The median over rounds of one loop's value divided by another's in the same round."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
 class Table:
@@ -60,7 +83,7 @@ class Table:
         for column in self.columns:
             shown.add_column(column)
         for row in self.rows:
-            shown.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
+            shown.add_row(*map(_shown, row))
         Console(width=110).print(shown)
         if options.json:
             content = {
@@ -78,3 +101,9 @@ class Table:
                 "rows": self.rows,
             }
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -90,10 +90,15 @@ def __getattr__(name: str) -> Any:
 
 def _plugin(name: str) -> Any:
     """The plugin whose class has this name."""
+    from difflib import get_close_matches
+
     from ovdecode.registry import GROUPS
 
-    for group in GROUPS.values():
-        for entry in entry_points(group=group):
-            if entry.value.endswith(f":{name}"):
-                return entry.load()
-    raise AttributeError(f"module `ovdecode` has no attribute `{name}`")
+    plugins = {
+        entry.value.rpartition(":")[2]: entry for group in GROUPS.values() for entry in entry_points(group=group)
+    }
+    if name in plugins:
+        return plugins[name].load()
+    near = get_close_matches(name, [*plugins, *_HOME], 1)
+    hint = f"; did you mean `{near[0]}`" if near else ""
+    raise AttributeError(f"module `ovdecode` has no attribute `{name}`{hint}")

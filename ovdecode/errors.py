@@ -41,3 +41,7 @@ class PrecisionError(OvdecodeError, RuntimeError):
 
 class CacheError(OvdecodeError, RuntimeError):
     """One inference needs more key/value cache than the runner owns."""
+
+
+class StoreError(OvdecodeError, RuntimeError):
+    """A store of results can't be read or written; the message says why, and what was finished is kept."""

@@ -85,3 +85,8 @@ class Generation(Candidate):
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        from ovdecode.notebook import generation_html
+
+        return generation_html(self)

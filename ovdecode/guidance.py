@@ -11,6 +11,7 @@ import numpy as np
 
 from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.numerics import logsumexp
+from ovdecode.processor import LogitsProcessor
 from ovdecode.random import Random
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
@@ -51,6 +52,11 @@ class Guidance(Strategy):
     def commits(self) -> bool:
         """As the inner strategy does."""
         return self.strategy.commits
+
+    @property
+    def chain(self) -> LogitsProcessor:
+        """The processors alone: those of the inner strategy see the combined logits, not the model's."""
+        return self.processors
 
     @abstractmethod
     def companions(self, request: Forward) -> list[Forward]:

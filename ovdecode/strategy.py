@@ -69,6 +69,13 @@ class Strategy(Plugin):
         such as greedy decoding, says `commits: ClassVar[bool] = True`."""
         return False
 
+    @property
+    def chain(self) -> LogitsProcessor:
+        """Everything that is applied to the model's logits before a token is chosen, in order: the processors, then
+        those of an inner `strategy`."""
+        inner = getattr(self, "strategy", None)
+        return self.processors | inner.chain if isinstance(inner, Strategy) else self.processors
+
     @abstractmethod
     def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
         """Decode from `prompt` until `stop(sequence)` gives a reason.

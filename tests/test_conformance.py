@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
+from random import Random as Shuffle
 
 import pytest
 
@@ -14,8 +16,10 @@ from ovdecode import (
     DExperts,
     DraftModel,
     DraftTree,
+    Engine,
     Ensemble,
     Entropy,
+    Generation,
     Grammar,
     Greedy,
     HFCriterion,
@@ -30,6 +34,7 @@ from ovdecode import (
     Speculative,
     StoppingCriterion,
     Strategy,
+    Task,
     When,
     parse,
     registry,
@@ -46,12 +51,11 @@ from ovdecode.testing import (
     distribution,
     law_configuration,
     law_distribution,
-    law_isolation,
     law_nothing_left,
     law_stopping,
     table_model,
 )
-from ovdecode.testing.cases import EOS, PROMPTS
+from ovdecode.testing.cases import EOS, PROMPTS, difference, facts
 from ovdecode.utility import Utility
 from ovdecode.vocabulary import Letters
 
@@ -387,11 +391,17 @@ def test_drafts_with_processor(name: str, processor: str) -> None:
 @pytest.mark.parametrize("name", registry.names("strategy"))
 @pytest.mark.parametrize("processor", registry.names("processor"))
 def test_strategy_with_processor(name: str, processor: str) -> None:
-    processors = example("processor", processor)
-    method = replace(strategy(name), processors=processors)
+    """The same in company as alone, and nothing after a stop."""
+    method = replace(strategy(name), processors=example("processor", processor))
     model = digits_model() if processor == "json_schema" else table_model()
-    law_isolation(method, model, PROMPTS[:2])
-    law_stopping(method, model, PROMPTS[:2])
+    tasks = [Task(model, prompt, method, 4, seed=seed) for seed, prompt in enumerate(PROMPTS[:2])]
+    alone = [facts(next(Engine().run([task]))) for task in tasks]
+    crowd = [Task(model, PROMPTS[0], other, 4) for other in ("beam:num_beams=3", "speculative")]
+    together = sorted(Engine(max_live=3).run([*crowd, *tasks]), key=attrgetter("index"))
+    for before, generation in zip(alone, together[len(crowd) :], strict=True):
+        assert generation.error is None
+        assert difference(before, facts(generation)) is None
+    law_stopping(method, model, PROMPTS[:1])
 
 
 REAL_PROMPTS = [
@@ -402,9 +412,33 @@ REAL_PROMPTS = [
 ]
 
 
+Place = tuple[str, int]
+"""A strategy's name and the place of a prompt."""
+
+
+def real_task(place: Place, model: Model) -> Task:
+    name, number = place
+    return Task(model, REAL_PROMPTS[number], strategy(name, other=model), 8, seed=number)
+
+
+@pytest.fixture(scope="module")
+def crowds(model: Model) -> list[dict[Place, Generation]]:
+    """Every strategy on every prompt, all in one engine, in two orders and within other bounds."""
+    found = []
+    for seed, engine in enumerate((Engine(max_live=33), Engine(max_live=16, max_tokens=24))):
+        order = [(name, number) for name in registry.names("strategy") for number in range(len(REAL_PROMPTS))]
+        Shuffle(seed).shuffle(order)
+        results = sorted(engine.run(real_task(place, model) for place in order), key=attrgetter("index"))
+        found.append(dict(zip(order, results, strict=True)))
+    return found
+
+
 @pytest.mark.parametrize("name", registry.names("strategy"))
-def test_strategy_on_a_real_model(name: str, model: Model) -> None:
-    method = strategy(name, other=model)
-    law_isolation(method, model, REAL_PROMPTS, max_new_tokens=8)
-    law_nothing_left(method, model, REAL_PROMPTS[:1], max_new_tokens=6, interruptions=2)
+def test_strategy_on_a_real_model(name: str, model: Model, crowds: list[dict[Place, Generation]]) -> None:
+    for number, prompt in enumerate(REAL_PROMPTS):
+        alone = facts(next(Engine().run([real_task((name, number), model)])))
+        for crowd in crowds:
+            assert crowd[name, number].error is None
+            assert difference(alone, facts(crowd[name, number])) is None, prompt
+    law_nothing_left(strategy(name, other=model), model, REAL_PROMPTS[:1], max_new_tokens=6, interruptions=2)
     assert model.runner.cache_in_use == 0

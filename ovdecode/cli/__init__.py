@@ -1,4 +1,4 @@
-"""The command line: `ovdecode generate`, `compare`, `list` and `fetch`.
+"""The command line: `ovdecode generate`, `compare`, `run`, `report`, `list`, `fetch` and `lm-eval`.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -15,6 +15,9 @@ from ovdecode.cli.failures import Commands
 from ovdecode.cli.fetch import fetch
 from ovdecode.cli.generate import generate
 from ovdecode.cli.list_plugins import list_plugins
+from ovdecode.cli.lm_eval import PASSED_ON, lm_eval
+from ovdecode.cli.report import report
+from ovdecode.cli.run import run
 
 app = typer.Typer(
     cls=Commands,
@@ -26,8 +29,11 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(compare)
+app.command()(run)
+app.command()(report)
 app.command(name="list")(list_plugins)
 app.command()(fetch)
+app.command(context_settings=PASSED_ON)(lm_eval)
 
 
 def _version(wanted: bool) -> None:

@@ -14,7 +14,7 @@ from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
 from ovdecode.runners.precision import check_compiled, check_properties, device_properties
 from ovdecode.runners.residual import residual_stream
-from ovdecode.runners.tensors import Outputs, Tensors
+from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -88,9 +88,7 @@ class PagedGraph:
 
         def wait() -> Outputs:
             self._request.wait()
-            for array in outputs.values():
-                array.flags.writeable = False
-            return outputs
+            return sealed(outputs)
 
         return wait
 

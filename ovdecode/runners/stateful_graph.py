@@ -22,7 +22,7 @@ from ovdecode.runners.graph import (
 from ovdecode.runners.precision import EXACT, compiled_setting, unmet
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.slots import Step
-from ovdecode.runners.tensors import Outputs, Tensors
+from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -124,9 +124,7 @@ class StatefulMemory:
 
         def wait() -> Outputs:
             self.finish()
-            for array in found.values():
-                array.flags.writeable = False
-            return found
+            return sealed(found)
 
         return wait
 
@@ -138,7 +136,7 @@ class StatefulMemory:
 
     def nothing(self) -> Outputs:
         """The outputs of an inference that nobody wants a row of."""
-        return {name: np.empty((0, *width), np.float32) for name, width in self._tensors.widths.items()}
+        return sealed({name: np.empty((0, *width), np.float32) for name, width in self._tensors.widths.items()})
 
 
 def static_size(shape: ov.PartialShape) -> int:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 Outputs = dict[str, NDArray[np.float32]]
 
 
+def sealed(outputs: Outputs) -> Outputs:
+    """The same arrays, which nobody may write to from now on."""
+    for array in outputs.values():
+        array.flags.writeable = False
+    return outputs
+
+
 class Tensors:
     """Feeds an infer request, and takes what it says.
 

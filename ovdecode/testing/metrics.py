@@ -84,7 +84,10 @@ def law_metric_isolation(metric: Metric, results: Items[Result]) -> None:
     for result, value in zip(results, alone, strict=True):
         if isinstance(value, Exception):
             raise broken(law, metric, f"{value!r} for {result.text!r}", "a number") from value
-    together = metric.measure([results[0], _Unreadable("?"), *results[1:]])
+    try:
+        together = metric.measure([results[0], _Unreadable("?"), *results[1:]])
+    except Exception as error:
+        raise broken(law, metric, f"{error!r} for all texts", "the exception in place of the one") from error
     failure = together.pop(1)
     if not _same(alone, together):
         raise broken(law, metric, f"{together} for texts beside others", f"{alone}, as for each alone")

@@ -78,13 +78,46 @@ class LongestCopy(TextMetric):
         return float(_longest_common(result.text, result.prompt))
 
 
-def _longest_common(one: Items[Hashable], other: Items[Hashable]) -> int:
-    """The length of the longest common substring, by bisection: where there is one, there are all shorter ones."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if set(ngrams(one, middle)).isdisjoint(ngrams(other, middle)):
-            high = middle - 1
-        else:
-            low = middle
-    return low
+def _longest_common(text: Items[Hashable], source: Items[Hashable]) -> int:
+    """The length of the longest common substring, in time linear in both lengths.
+
+    Each state of the automaton is a set of substrings of the source that end at the same places: the longest has
+    `lengths[state]` items, and the longest that ends at further places is in `links[state]`.
+
+    Source: Blumer et al. 1985, "The smallest automaton recognizing the subwords of a text".
+    """
+    after: list[dict[Hashable, int]] = [{}]
+    lengths, links = [0], [-1]
+    last = 0
+    for item in source:
+        state, at = len(after), last
+        after.append({})
+        lengths.append(lengths[last] + 1)
+        links.append(0)
+        while at >= 0 and item not in after[at]:
+            after[at][item] = state
+            at = links[at]
+        if at >= 0:
+            near = after[at][item]
+            if lengths[near] == lengths[at] + 1:
+                links[state] = near
+            else:  # its shorter substrings end at one place more than the longer ones now: they become a state
+                shorter = len(after)
+                after.append(dict(after[near]))
+                lengths.append(lengths[at] + 1)
+                links.append(links[near])
+                while at >= 0 and after[at].get(item) == near:
+                    after[at][item] = shorter
+                    at = links[at]
+                links[near] = links[state] = shorter
+        last = state
+
+    longest = state = length = 0
+    for item in text:
+        while state and item not in after[state]:
+            state = links[state]
+            length = lengths[state]
+        if item in after[state]:
+            state, length = after[state][item], length + 1
+        longest = max(longest, length)
+    return longest

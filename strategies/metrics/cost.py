@@ -140,8 +140,8 @@ class ForwardsPerToken(TextMetric):
 class Info(TextMetric):
     """One of the strategy's own figures, such as the acceptance of drafts.
 
-    Source: the strategy's docstring names its figures; `acceptance` is that of Leviathan, Kalman, Matias 2023, "Fast
-    Inference from Transformers via Speculative Decoding", arXiv:2211.17192.
+    Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding",
+    arXiv:2211.17192, for `acceptance`; each strategy's docstring names its own figures.
 
     Args:
         key: the figure's name. NaN for a text of a strategy that does not have it.

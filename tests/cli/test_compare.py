@@ -156,15 +156,15 @@ def test_prompt_files(run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "message"),
     [
-        ("none.txt", None, [], "`--prompts` must name a file, but"),
+        ("none.txt", None, [], "`prompts` must name a file, but"),
         ("empty.txt", b" \n\n", [], "must hold at least one prompt, but it is empty"),
         ("latin.txt", "a\nÄ".encode("latin-1"), [], "must be UTF-8 text, but line 2 holds the byte 0xc4"),
-        ("a.jsonl", b'{"body": "a"}', [], "`turns`, but it has `body`; name one with --field"),
+        ("a.jsonl", b'{"body": "a"}', [], "`turns`, but it has `body`; name one with `field`"),
         ("a.jsonl", b'{"body": "a"}', ["--field", "bdy"], "must have the field `bdy`, but it has `body`"),
         ("a.jsonl", b'{"text": "a"}\n{"text"', [], "line 2 of "),
         ("a.jsonl", b'{"text": 3}', [], "must be a text that is not empty, but it is 3"),
         ("a.jsonl", b"[1]", [], "must be a JSON object, but it is list"),
-        ("a.txt", b"a", ["--field", "text"], "`--field` is for .jsonl files"),
+        ("a.txt", b"a", ["--field", "bdy"], "must have the field `bdy`, but it has `text`"),
     ],
 )
 def test_bad_prompt_files(run, tmp_path: Path, name, content, arguments, message):

@@ -1,0 +1,189 @@
+"""What does a method's Python cost? Every registered strategy, and every processor inside sampling, at 32 rows.
+
+    python benchmarks/catalogue.py [--quick] [--threads 2] [--only beam mirostat ...] [--json results.json]
+
+A step's Python is all of its time in which no inference is under way: the method, its processors, the engine and the
+pages; the first step, which reads the prompts, is left out. It is measured twice: in place, and once more with the
+outputs of that run recorded and replayed without any inference, so that every decision is the same but the processor's
+caches stay warm. So many prompts run at once that an inference has about 32 rows. `greedy` shows what the engine alone
+costs. Marked are methods whose Python is more than a fifth of their steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from common import Table, arguments
+from methods import NO_SPEC, PROMPTS, specs
+
+import ovdecode as od
+from ovdecode.runners.graph import WANTED_ROWS
+from ovdecode.runners.paged_graph import PagedGraph
+from ovdecode.runners.tensors import Outputs
+
+ROWS, ASKED = 32, 20.0
+
+
+@dataclass
+class Clock:
+    """The time in which an inference is under way, in any graph.
+
+    Attributes:
+        seconds: its sum.
+        inferences, rows: how many there were.
+        outputs: what each returned, in the order of their starts, if they are recorded.
+    """
+
+    seconds: float = 0.0
+    inferences: int = 0
+    rows: int = 0
+    outputs: list[Any] | None = None
+    _running: int = 0
+    _began: float = 0.0
+
+    def begin(self) -> None:
+        if self._running == 0:
+            self._began = time.perf_counter()
+        self._running += 1
+
+    def end(self) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self.seconds += time.perf_counter() - self._began
+
+    def reset(self) -> None:
+        """Forget what was counted, but not what was recorded."""
+        self.seconds, self.inferences, self.rows = 0.0, 0, 0
+
+
+@contextmanager
+def clocked(record: bool) -> Iterator[Clock]:
+    """Every inference of every graph is timed, and its outputs are kept if they are to be replayed."""
+    clock = Clock(outputs=[] if record else None)
+    start, read_out = PagedGraph.start, PagedGraph.read_out
+
+    def timed_start(graph: PagedGraph, feed: Mapping[str, Any]) -> Callable[[], Outputs]:
+        clock.begin()
+        clock.inferences += 1
+        clock.rows += len(feed[WANTED_ROWS])
+        wait = start(graph, feed)
+
+        def timed_wait() -> Outputs:
+            outputs = wait()
+            clock.end()
+            if clock.outputs is not None:
+                clock.outputs.append(outputs)
+            return outputs
+
+        return timed_wait
+
+    def timed_read_out(graph: PagedGraph, hidden: Any) -> Any:
+        clock.begin()
+        logits = read_out(graph, hidden)
+        clock.end()
+        if clock.outputs is not None:
+            clock.outputs.append(logits)
+        return logits
+
+    with patch.object(PagedGraph, "start", timed_start), patch.object(PagedGraph, "read_out", timed_read_out):
+        yield clock
+
+
+@contextmanager
+def replayed(outputs: list[Any]) -> Iterator[None]:
+    """No inference runs: what was recorded is returned, in the same order."""
+    left = iter(outputs)
+    with (
+        patch.object(PagedGraph, "start", lambda graph, feed: lambda: next(left)),
+        patch.object(PagedGraph, "read_out", lambda graph, hidden: next(left)),
+    ):
+        yield
+
+
+@dataclass
+class Steps:
+    """What all steps after the first took together."""
+
+    seconds: float = 0.0
+    count: int = 0
+    clock: Clock = field(default_factory=Clock)
+
+
+def steps(tasks: list[od.Task], clock: Clock) -> Steps:
+    """Run tasks and time every step after the first.
+
+    Raises:
+        Exception: what went wrong in a task.
+    """
+    found = Steps(clock=clock)
+    begin = time.perf_counter()
+    for number, events in enumerate(od.Engine(max_live=len(tasks), max_tokens=8_192).rounds(tasks)):
+        if number == 0:
+            clock.reset()
+            begin = time.perf_counter()
+        found.count = number
+        for event in events:
+            if isinstance(event, od.Generation) and event.error is not None:
+                raise event.error
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def tasks_for(model: od.Model, spec: str, count: int, new: int) -> list[od.Task]:
+    """Tasks of one method, on prompts of one length that all differ."""
+    prompts = [model.encode(PROMPTS[number % len(PROMPTS)])[:12] for number in range(count)]
+    return [
+        od.Task(model, [200 + number, *prompt], spec, max_new_tokens=new, ignore_eos=True, seed=number)
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def main() -> None:
+    options = arguments(__doc__, only={"nargs": "+", "metavar": "NAME", "help": "some plugins only"})
+    model = od.load("smollm2", threads=options.threads)
+    new, rounds = (6, 1) if options.quick else (16, 2)
+    cases = [(name, spec) for name, examples in specs("strategy").items() for spec in examples]
+    for name, examples in specs("processor").items():
+        cases += [(name, f"sampling:processors=({spec})") for spec in examples]
+    cases.sort(key=lambda case: case[0] != "greedy")
+    table = Table(
+        f"Python of a step, at about {ROWS} rows",
+        ["method", "prompts", "rows", "step ms", "Python us a row", "warm us a row", "Python %", f"> {ASKED:g} %"],
+    )
+    for name, spec in cases:
+        if options.only and name not in options.only:
+            continue
+        with clocked(record=False) as clock:
+            alone = steps(tasks_for(model, spec, 1, new), clock)
+        width = clock.rows / max(1, clock.inferences)
+        count = max(1, round(ROWS / width))
+        measured: list[tuple[float, float, float, float]] = []
+        del alone
+        for _ in range(rounds):
+            with clocked(record=True) as clock:
+                run = steps(tasks_for(model, spec, count, new), clock)
+            assert clock.outputs is not None
+            with replayed(clock.outputs):
+                warm = steps(tasks_for(model, spec, count, new), Clock())
+            python = run.seconds - clock.seconds
+            measured.append(
+                (run.seconds / max(1, run.count), python / clock.rows, warm.seconds / clock.rows, python / run.seconds)
+            )
+            rows = clock.rows / clock.inferences
+        step, cold, hot, share = np.median(measured, axis=0)
+        shown = spec if len(spec) <= 60 else spec[:57] + "..."
+        mark = "<<<" if 100 * share > ASKED else ""
+        table.add(shown, count, rows, 1e3 * step, 1e6 * cold, 1e6 * hot, 100 * share, mark)
+    for name, reason in NO_SPEC.items():
+        print(f"`{name}` is left out: it {reason}")
+    table.finish(options, model)
+
+
+if __name__ == "__main__":
+    main()

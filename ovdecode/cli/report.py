@@ -1,0 +1,106 @@
+"""`ovdecode report`: what an experiment found, as tables and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovdecode.cli.options import Plugins, load_plugins
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ovdecode.experiment.sheet import Sheet
+
+
+def report(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of an experiment, finished or under way.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="SPEC", help="Only this, and who wins against whom in it; repeatable."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="SPEC", help="What the others are compared with; the first method."),
+    ] = None,
+    level: Annotated[float, typer.Option("--level", metavar="L", help="Of the intervals.")] = 0.95,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", metavar="FILE", help="Write the tables there, as LaTeX.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write all numbers there, unrounded.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", metavar="FOLDER", help="Write figures there.")] = None,
+    suffix: Annotated[
+        str, typer.Option("--suffix", metavar=".pdf|.svg|.png", help="What kind of files the figures are.")
+    ] = ".pdf",
+    plugin: Plugins = None,
+) -> None:
+    """Print every method's figures with their intervals, and how the methods differ from a baseline.
+
+    Nothing is decoded. Exit code: 0; 2 for bad input.
+    """
+    from ovdecode.cli.console import console, note
+    from ovdecode.experiment.figures import write_figures
+    from ovdecode.experiment.layout import win_sheets
+    from ovdecode.experiment.sheet import to_latex, to_markdown
+    from ovdecode.experiment.store import Store
+    from ovdecode.experiment.table import summary
+
+    load_plugins(plugin)
+    opened = Store.open(store)
+    found = summary(opened, metric, baseline=baseline or opened.experiment.strategies[0], level=level)
+    asked = [name for name in found.scores.metrics if metric]
+    sheets = found.sheets() + [sheet for name in asked for sheet in win_sheets(found, name)]
+    if latex is not None:
+        _write(latex, to_latex(sheets), "--latex")
+    if csv is not None:
+        _write(csv, found.to_csv(), "--csv")
+    if figures is not None:
+        write_figures(found, figures, suffix=suffix)
+    if markdown:
+        typer.echo(to_markdown(sheets), nl=False)
+    else:
+        screen = console()
+        for sheet in sheets:
+            screen.print(_table(sheet))
+    if len(opened) < len(opened.cells):
+        note(f"{len(opened)} of {len(opened.cells)} texts are finished; `ovdecode run` on the same store does the rest")
+    if opened.damaged:
+        note(f"{opened.damaged} lines of the store are damaged and left out; `ovdecode run` does them again")
+
+
+def _write(file: Path, text: str, option: str) -> None:
+    from ovdecode.errors import ConfigurationError
+
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"`{option}` must name a file that can be written, but: {error}") from error
+
+
+def _table(sheet: Sheet) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from ovdecode.cli.console import one_line
+
+    table = Table(
+        title=Text(one_line(sheet.title), style="bold"),
+        caption=Text("\n".join(map(one_line, sheet.notes))),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column, head in enumerate(sheet.head):
+        text = column < sheet.texts
+        justify = "left" if text else "right"
+        table.add_column(Text(one_line(head)), justify=justify, overflow="fold", style="cyan" if text else None)  # type: ignore[arg-type]
+    for row in sheet.rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table

@@ -1,0 +1,121 @@
+"""Metrics of what is finished: those that are missing, and those that failed before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from ovdecode.experiment.prompts import Prompt
+from ovdecode.experiment.record import Record
+from ovdecode.experiment.store import Store
+from ovdecode.generation import Cost
+from ovdecode.spec import parse
+
+if TYPE_CHECKING:
+    from ovdecode.metric import Metric, Result, SetMetric, TextMetric
+    from ovdecode.model import Model
+
+CHUNK = 64
+"""How many texts are measured at once: in one batch, by a metric that asks a model."""
+
+
+def measure(store: Store, model: Callable[[str], Model], go_on: Callable[[], bool]) -> None:
+    """Measure all that is finished and did not fail, and append the values to the store.
+
+    Args:
+        store: with the metrics of its experiment.
+        model: gives the model of a source.
+        go_on: asked now and then; false to end early, with what is measured kept.
+    """
+    from ovdecode.metric import SetMetric
+
+    metrics = {spec: cast("Metric", parse(spec, "metric")) for spec in store.experiment.metrics}
+    sets = {spec: metric for spec, metric in metrics.items() if isinstance(metric, SetMetric)}
+    results = _Results(store, model)
+    good = store.finished & ~store.failed
+    wanted = {spec: good & ~store.measured(spec) for spec in metrics if spec not in sets}
+    places = np.flatnonzero(np.any(list(wanted.values()), axis=0)).tolist() if wanted else []
+    for start in range(0, len(places), CHUNK):
+        if not go_on():
+            return
+        chunk = places[start : start + CHUNK]
+        found = dict(zip(chunk, results(chunk), strict=True))
+        values: dict[int, dict[str, float | Exception]] = {place: {} for place in chunk}
+        for spec, missing in wanted.items():
+            some = [place for place in chunk if missing[place]]
+            for place, value in zip(some, _measured(metrics[spec], [found[place] for place in some]), strict=True):
+                values[place][spec] = value
+        for place, of_place in values.items():
+            store.append_values(place, of_place)
+    for spec, metric in sets.items():
+        for group in store.unmeasured_sets(spec):
+            if not go_on():
+                return
+            store.append_set_values(*group, {spec: _measured_set(metric, results(store.set_places(*group)))})
+
+
+def _measured(metric: Metric, results: list[Result]) -> Items[float | Exception]:
+    if not results:
+        return []
+    try:
+        return cast("TextMetric", metric).measure(results)
+    except Exception as error:  # of all these texts: whatever a metric does, the results and other metrics stand
+        return [error] * len(results)
+
+
+def _measured_set(metric: SetMetric, results: list[Result]) -> float | Exception:
+    try:
+        return metric(results)
+    except Exception as error:
+        return error
+
+
+class _Results:
+    """What metrics see of the cells at some places."""
+
+    def __init__(self, store: Store, model: Callable[[str], Model]) -> None:
+        self._store, self._model = store, model
+        self._tokens = lru_cache(CHUNK)(self._encode)
+
+    def __call__(self, places: list[int]) -> list[Result]:
+        return [self._result(record) for record in self._store.records(places)]
+
+    def _result(self, record: Record) -> Result:
+        from ovdecode.metric import Result
+
+        prompt = self._store.prompts[record.prompt]
+        tokens = self._tokens(record.model, record.prompt)
+        return Result(
+            text=record.text,
+            tokens=record.tokens,
+            logprobs=tuple(map(_number, record.logprobs)),
+            prompt=prompt.text,
+            references=prompt.references,
+            stop=record.stop or "",
+            cost=Cost(record.forwards, record.model_tokens, record.seconds, record.time_to_first_token),
+            info={name: _number(value) for name, value in record.info.items()},
+            strategy=record.strategy,
+            model=self._model(record.model),
+            prompt_tokens=tokens[: len(tokens) - record.taken_back],
+            cache_bytes=record.cache_bytes,
+        )
+
+    def _encode(self, source: str, index: int) -> tuple[int, ...]:
+        model, prompt = self._model(source), self._store.prompts[index]
+        return tuple(prompt_tokens(model, prompt))
+
+
+def prompt_tokens(model: Model, prompt: Prompt) -> list[int]:
+    """A prompt as a model reads it."""
+    if prompt.messages is None:
+        return model.encode(prompt.text)
+    return model.apply_chat_template(prompt.messages)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

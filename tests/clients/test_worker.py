@@ -1,0 +1,133 @@
+"""A worker batches what many threads send, and can be left at any moment."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from concurrent.futures import CancelledError, Future
+
+import numpy as np
+import pytest
+
+import ovdecode as od
+from ovdecode.clients.worker import Worker
+from ovdecode.engine import Engine, Task
+from ovdecode.forward import Answer, Forward
+from ovdecode.runners.base import Pending
+
+
+class Held(od.TableRunner):
+    """A table that lets one inference through for each `let`, and says when one begins."""
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__(np.eye(size)[[*range(1, size), 0]])
+        self.sizes: list[int] = []
+        self.begun, self.gate = threading.Semaphore(0), threading.Semaphore(0)
+
+    def submit(self, requests: list[Forward]) -> Pending:
+        self.sizes.append(len(requests))
+        self.begun.release()
+        self.gate.acquire()
+        return super().submit(requests)
+
+    def let(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.gate.release()
+
+
+@pytest.fixture
+def worker():
+    made = Worker()
+    yield made
+    made.close()
+
+
+def task(runner: od.TableRunner, first: int = 0, count: int = 3, **options) -> Task:
+    return Task(od.Model(runner), [first], max_new_tokens=count, **options)
+
+
+def test_what_comes_while_one_runs_joins_its_batch(worker) -> None:
+    runner = Held()
+    model = od.Model(runner)
+    first = worker.submit(Task(model, [0], max_new_tokens=3))
+    runner.begun.acquire()
+    others = [worker.submit(Task(model, [token], max_new_tokens=2)) for token in (1, 2)]
+    runner.let(3)
+    assert first.result().tokens == (1, 2, 0)
+    assert [future.result().tokens for future in others] == [(2, 0), (0, 1)]
+    assert runner.sizes == [1, 3, 3]
+
+
+def test_results_are_those_of_a_run(worker, model) -> None:
+    specs = ["greedy", "beam:num_beams=2", "sampling:temperature=0.8"]
+    tasks = [Task(model, prompt, spec, 6) for spec in specs for prompt in ("Once upon", "The capital of France is")]
+    sent = [worker.submit(each) for each in tasks]
+    expected = {generation.index: generation for generation in od.run(tasks)}
+    for index, future in enumerate(sent):
+        assert future.result().text == expected[index].text
+        assert future.result().logprob == expected[index].logprob
+
+
+def test_a_cancelled_task_ends_and_leaves_the_others(worker) -> None:
+    runner = Held()
+    model = od.Model(runner)
+    gone, stays = (worker.submit(Task(model, [token], max_new_tokens=4)) for token in (0, 1))
+    runner.begun.acquire()
+    first = runner.sizes[0]
+    assert gone.cancel()
+    runner.let(4 + first)
+    assert stays.result().tokens == (2, 0, 1, 2)
+    assert runner.sizes[-1] == 1  # nothing is computed for it any more
+    with pytest.raises(CancelledError):
+        gone.result()
+
+
+def test_a_task_that_fails_is_a_generation_with_an_error(worker) -> None:
+    generation = worker.submit(Task(od.Model(od.TableRunner(np.eye(2))), [])).result()
+    assert "at least one token" in str(generation.error)
+
+
+def test_an_engine_that_breaks_keeps_nobody_waiting_and_goes_on(worker, monkeypatch) -> None:
+    def broken(self: Engine, **options: object) -> list[object]:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", broken)
+        with pytest.raises(MemoryError, match="no room"):
+            worker.submit(task(od.TableRunner(np.eye(2)))).result()
+    assert worker.submit(task(od.TableRunner(np.eye(2)))).result().tokens == (0, 0, 0)
+
+
+def test_closing_cancels_what_runs_and_refuses_what_comes() -> None:
+    worker, runner = Worker(), Held()
+    futures: list[Future[od.Generation]] = [worker.submit(task(runner, count=100)) for _ in range(2)]
+    runner.begun.acquire()
+    runner.let(3)
+    worker.close()
+    assert all(future.cancelled() for future in futures)
+    with pytest.raises(RuntimeError, match="after `close`"):
+        worker.submit(task(runner))
+    worker.close()  # a second time does nothing
+
+
+def test_its_thread_ends_when_nobody_holds_it() -> None:
+    def workers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "ovdecode"}
+
+    before = workers()
+    worker = Worker()
+    assert worker.submit(task(od.TableRunner(np.eye(2)))).result().tokens == (0, 0, 0)
+    (thread,) = workers() - before
+    del worker
+    gc.collect()
+    assert not thread.is_alive()
+
+
+def test_an_answer_is_an_answer() -> None:
+    """The table that is held answers as the table does: else the tests above would prove nothing."""
+    runner = Held()
+    runner.let()
+    request = Forward(od.Model(runner).vocabulary.prompt([0]))
+    (answer,) = runner.submit([request])()
+    assert isinstance(answer, Answer)
+    assert answer.logits.argmax() == 1
