@@ -70,12 +70,14 @@ class BareLoop:
             "max_context_len": np.array(past + new, np.int32),
             "wanted_rows": np.arange(count) * new + new - 1,
         }
-        return self._request.infer(feed, share_inputs=True, share_outputs=True)["logits"]
+        logits: np.ndarray = self._request.infer(feed, share_inputs=True, share_outputs=True)["logits"]
+        return logits
 
 
 def argmax(logits: np.ndarray) -> np.ndarray:
     """The best token of each row, (rows, vocab) to (rows,)."""
-    return logits.argmax(axis=1)
+    best: np.ndarray = logits.argmax(axis=1)
+    return best
 
 
 def engine_seconds(

@@ -6,7 +6,8 @@ A step's Python is all of its time in which no inference is under way: the metho
 pages; the first step, which reads the prompts, is left out. It is measured twice: in place, and once more with the
 outputs of that run recorded and replayed without any inference, so that every decision is the same but the processor's
 caches stay warm. So many prompts run at once that an inference has about 32 rows. `greedy` shows what the engine alone
-costs. Marked are methods whose Python is more than a fifth of their steps.
+costs; lines with a `+` are processors inside sampling. Marked are methods whose Python is more than a fifth of their
+steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -106,33 +107,21 @@ def replayed(outputs: list[Any]) -> Iterator[None]:
         yield
 
 
-@dataclass
-class Steps:
-    """What all steps after the first took together."""
-
-    seconds: float = 0.0
-    count: int = 0
-    clock: Clock = field(default_factory=Clock)
-
-
-def steps(tasks: list[od.Task], clock: Clock) -> Steps:
-    """Run tasks and time every step after the first.
+def steps(tasks: list[od.Task], clock: Clock) -> tuple[float, int]:
+    """Run tasks: the seconds and the number of all steps after the first, of which alone the clock then tells.
 
     Raises:
         Exception: what went wrong in a task.
     """
-    found = Steps(clock=clock)
-    begin = time.perf_counter()
-    for number, events in enumerate(od.Engine(max_live=len(tasks), max_tokens=8_192).rounds(tasks)):
-        if number == 0:
+    begin, count = time.perf_counter(), 0
+    for count, events in enumerate(od.Engine(max_live=len(tasks), max_tokens=8_192).rounds(tasks)):
+        if count == 0:
             clock.reset()
             begin = time.perf_counter()
-        found.count = number
         for event in events:
             if isinstance(event, od.Generation) and event.error is not None:
                 raise event.error
-    found.seconds = time.perf_counter() - begin
-    return found
+    return time.perf_counter() - begin, count
 
 
 def tasks_for(model: od.Model, spec: str, count: int, new: int) -> list[od.Task]:
@@ -148,38 +137,32 @@ def main() -> None:
     options = arguments(__doc__, only={"nargs": "+", "metavar": "NAME", "help": "some plugins only"})
     model = od.load("smollm2", threads=options.threads)
     new, rounds = (6, 1) if options.quick else (16, 2)
-    cases = [(name, spec) for name, examples in specs("strategy").items() for spec in examples]
-    for name, examples in specs("processor").items():
-        cases += [(name, f"sampling:processors=({spec})") for spec in examples]
+    cases = [(name, spec, spec) for name, examples in specs("strategy").items() for spec in examples]
     cases.sort(key=lambda case: case[0] != "greedy")
+    for name, examples in specs("processor").items():
+        cases += [(name, f"sampling:processors=({spec})", f"  + {name}") for spec in examples]
     table = Table(
         f"Python of a step, at about {ROWS} rows",
-        ["method", "prompts", "rows", "step ms", "Python us a row", "warm us a row", "Python %", f"> {ASKED:g} %"],
+        ["method", "prompts", "rows", "step ms", "us / row", "warm us / row", "Python %", f"> {ASKED:g} %"],
     )
-    for name, spec in cases:
+    for name, spec, shown in cases:
         if options.only and name not in options.only:
             continue
         with clocked(record=False) as clock:
-            alone = steps(tasks_for(model, spec, 1, new), clock)
-        width = clock.rows / max(1, clock.inferences)
-        count = max(1, round(ROWS / width))
-        measured: list[tuple[float, float, float, float]] = []
-        del alone
+            steps(tasks_for(model, spec, 1, new), clock)  # how many rows one prompt has; warms up, too
+        count = max(1, round(ROWS * clock.inferences / clock.rows))
+        measured = []
         for _ in range(rounds):
             with clocked(record=True) as clock:
-                run = steps(tasks_for(model, spec, count, new), clock)
-            assert clock.outputs is not None
-            with replayed(clock.outputs):
-                warm = steps(tasks_for(model, spec, count, new), Clock())
-            python = run.seconds - clock.seconds
-            measured.append(
-                (run.seconds / max(1, run.count), python / clock.rows, warm.seconds / clock.rows, python / run.seconds)
-            )
-            rows = clock.rows / clock.inferences
+                seconds, number = steps(tasks_for(model, spec, count, new), clock)
+            with replayed(clock.outputs or []):
+                warm, _ = steps(tasks_for(model, spec, count, new), Clock())
+            python = seconds - clock.seconds
+            measured.append((seconds / number, python / clock.rows, warm / clock.rows, python / seconds))
         step, cold, hot, share = np.median(measured, axis=0)
-        shown = spec if len(spec) <= 60 else spec[:57] + "..."
         mark = "<<<" if 100 * share > ASKED else ""
-        table.add(shown, count, rows, 1e3 * step, 1e6 * cold, 1e6 * hot, 100 * share, mark)
+        rows = clock.rows / clock.inferences
+        table.add(shown[:36], count, rows, 1e3 * step, 1e6 * cold, 1e6 * hot, 100 * share, mark)
     for name, reason in NO_SPEC.items():
         print(f"`{name}` is left out: it {reason}")
     table.finish(options, model)

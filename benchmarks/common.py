@@ -10,7 +10,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 import ovdecode as od
 
@@ -34,7 +35,7 @@ def arguments(description: str | None, **more: dict[str, Any]) -> argparse.Names
 
 
 def shuffled_rounds(
-    loops: dict[str, Callable[[], float]], rounds: int, warm_ups: int = 1, at_most: float = math.inf
+    loops: Mapping[str, Callable[[], float]], rounds: int, warm_ups: int = 1, at_most: float = math.inf
 ) -> dict[str, list[float]]:
     """Seconds of every loop, a value a round; each round runs all of them, in an order of its own.
 
@@ -83,7 +84,7 @@ class Table:
         for column in self.columns:
             shown.add_column(column)
         for row in self.rows:
-            shown.add_row(*map(_shown, row))
+            shown.add_row(*(Text(_shown(value)) for value in row))
         Console(width=110).print(shown)
         if options.json:
             content = {

@@ -1,7 +1,7 @@
 """Are we ahead of the peers? Ours against openvino.genai, optimum-intel and llama.cpp, on the same model.
 
-    python benchmarks/peers.py [--quick] [--threads 2] [--only greedy_1 memory ...] [--json results.json]
-        [--optimum other-environment/bin/python] [--gguf model.gguf]
+    python benchmarks/peers.py [--quick] [--threads 2] [--only greedy_1 memory ...] [--seconds 25]
+        [--optimum other-environment/bin/python] [--gguf model.gguf] [--json results.json]
 
 openvino.genai and optimum-intel read the same OpenVINO folder as we do. optimum-intel pins another transformers, so it
 runs in an environment of its own, as a process that is driven line by line; llama.cpp takes part where llama-cpp-python
@@ -20,7 +20,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,8 +69,6 @@ PASSAGES = [
     "water, a bay leaf and a teaspoon of salt. Let everything simmer for forty minutes, and stir it now and then. "
     "Serve it with bread and a slice of lemon.\n\n",
 ]
-SECONDS = 30.0
-"""How long the rounds of one row may take."""
 
 
 @dataclass
@@ -93,16 +91,17 @@ class Bench:
 
     def prompts(self, count: int, length: int = 64) -> list[list[int]]:
         """Random tokens, (count, length)."""
-        return self.rng.integers(100, self.vocab, (count, length)).tolist()
+        tokens: list[list[int]] = self.rng.integers(100, self.vocab, (count, length)).tolist()
+        return tokens
 
     def new(self, tokens: int = 128) -> int:
         """How many tokens to make of a prompt."""
         return min(tokens, 16) if self.options.quick else tokens
 
-    def measure(self, loops: dict[str, Callable[[], float]], warm_ups: int = 0) -> dict[str, list[float]]:
+    def measure(self, loops: Mapping[str, Callable[[], float]], warm_ups: int = 0) -> dict[str, list[float]]:
         """Seconds by name and round."""
         rounds = 1 if self.options.quick else 9
-        return shuffled_rounds(loops, rounds, warm_ups, SECONDS)
+        return shuffled_rounds(loops, rounds, warm_ups, self.options.seconds)
 
     def race(
         self,
@@ -204,7 +203,7 @@ def settings(bench: Bench) -> None:
         return Job(bench.prompts(4 * len(methods)), [method for method in methods for _ in range(4)], new)
 
     bench.race("8 settings x 4 prompts", partial(job, SETTINGS), {"genai": 1.0}, MANY)
-    bench.race("7 settings and 4 beams, x 4 prompts", partial(job, [*SETTINGS[:-1], BEAMS]), {"genai": 1.5}, MANY)
+    bench.race("7 settings, 4 beams, x 4 prompts", partial(job, [*SETTINGS[:-1], BEAMS]), {"genai": 1.5}, MANY)
 
 
 def methods(bench: Bench) -> None:
@@ -212,7 +211,7 @@ def methods(bench: Bench) -> None:
     count, new = (2, 8) if bench.options.quick else (8, 32)
     prompts = bench.prompts(count)
 
-    def together() -> float:
+    def together(new: int = new) -> float:
         begin = time.perf_counter()
         bench.our["fast"](Job(prompts * len(METHODS), [method for method in METHODS for _ in prompts], new))
         return time.perf_counter() - begin
@@ -223,6 +222,7 @@ def methods(bench: Bench) -> None:
             engine(job)
         return time.perf_counter() - begin
 
+    together(2)  # warms up; so does finding out what a peer has
     for peer, engines in bench.groups.items():
         if peer not in ("genai", "optimum"):
             continue
@@ -237,16 +237,16 @@ def methods(bench: Bench) -> None:
                 break
         alone = [(engine, Job([prompt], [method], new)) for method, engine in has for prompt in prompts]
         batched = [(engine, Job(prompts, [method] * count, new)) for method, engine in has]
-        loops = {
+        loops: dict[str, Callable[[], float]] = {
             "ours": together,
             "alone": partial(apart, [engine for engine, _ in alone], [job for _, job in alone]),
             "batched": partial(apart, [engine for engine, _ in batched], [job for _, job in batched]),
         }
-        seconds = bench.measure(loops, warm_ups=0 if bench.options.quick else 1)
+        seconds = bench.measure(loops)
         our_tokens, their_tokens = count * new * len(METHODS), count * new * len(has)
         for way, asked in (("alone", 5.0 if peer == "optimum" else None), ("batched", None)):
             bench.line(
-                f"8 methods x {count} prompts; the peer's {len(has)} methods {way}",
+                f"8 methods x {count} prompts; its {len(has)} {way}",
                 "tokens/s",
                 our_tokens / statistics.median(seconds["ours"]),
                 peer,
@@ -282,7 +282,7 @@ def lookup(bench: Bench) -> None:
         if precision == "invariant" and found["ours", precision] != found["greedy", precision]:
             raise SystemExit("in `invariant`, prompt lookup must give the tokens of greedy decoding, but it does not")
         tokens = len(prompts) * bench.new()
-        row = f"prompt lookup on copies, {precision}"
+        row = f"prompt lookup, {precision}"
         bench.compare(row, seconds["ours"], "our greedy", seconds["greedy"], 2.0, tokens)
         if "genai lookup" in seconds:
             bench.compare(row, seconds["ours"], "genai lookup", seconds["genai lookup"], None, tokens)
@@ -290,7 +290,7 @@ def lookup(bench: Bench) -> None:
 
 def first_token(bench: Bench) -> None:
     length = 500 if bench.options.quick else 2_000
-    row = f"time to first token, {length} tokens"
+    row = f"first token of a prompt of {length}"
     bench.race(row, same(bench, 1, {}, length), {"genai": 1.0}, ONE, tokens=False)
 
 
@@ -317,7 +317,7 @@ def memory(bench: Bench) -> None:
 
 
 def start(bench: Bench) -> None:
-    """From a new process to its first token, the second time."""
+    """From the first line of a new process to its first token, the second time."""
     job = Job(bench.prompts(1, 16), [{}], 1)
     loops = {
         name: partial(lambda python, engine: float(_fresh(bench, python, engine, job)["since_start"]), *value)
@@ -326,7 +326,7 @@ def start(bench: Bench) -> None:
     seconds = bench.measure(loops, warm_ups=1)
     for name in [*seconds][1:]:
         asked = 1.0 if name == "genai" else None
-        bench.compare("second start, to the first token", seconds["ours"], name, seconds[name], asked, None)
+        bench.compare("second start", seconds["ours"], name, seconds[name], asked, None)
 
 
 ROWS = [greedy_1, sampling_1, greedy_32, sampling_32, beams, settings, methods, lookup, first_token, memory, start]
@@ -369,6 +369,7 @@ def main() -> None:
         __doc__,
         only={"nargs": "+", "choices": names, "default": names, "help": "some rows only"},
         optimum={"metavar": "PYTHON", "help": "the Python of an environment with optimum-intel"},
+        seconds={"type": float, "default": 25.0, "help": "after how long a row begins no further round (default: 25)"},
         gguf={"type": Path, "help": "the model as a GGUF file, for llama.cpp"},
     )
     folder = locate("smollm2")

@@ -18,17 +18,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ovdecode.candidates import Candidates as Candidates
     from ovdecode.engine import Engine as Engine
+    from ovdecode.engine import Piece as Piece
     from ovdecode.engine import Task as Task
     from ovdecode.forward import Answer as Answer
     from ovdecode.forward import Forward as Forward
+    from ovdecode.generation import Cost as Cost
     from ovdecode.generation import Generation as Generation
     from ovdecode.guidance import Guidance as Guidance
     from ovdecode.loading import load as load
+    from ovdecode.metric import SetMetric as SetMetric
+    from ovdecode.metric import TextMetric as TextMetric
     from ovdecode.model import Model as Model
     from ovdecode.model import run as run
     from ovdecode.plugin import require as require
     from ovdecode.processor import LogitsProcessor as LogitsProcessor
     from ovdecode.processor import trace as trace
+    from ovdecode.proposer import Proposer as Proposer
     from ovdecode.random import Random as Random
     from ovdecode.registry import register as register
     from ovdecode.runners.table import TableRunner as TableRunner
@@ -43,11 +48,13 @@ if TYPE_CHECKING:
     from ovdecode.strategy import Stepwise as Stepwise
     from ovdecode.strategy import Strategy as Strategy
     from ovdecode.strategy import gather as gather
+    from ovdecode.utility import Utility as Utility
     from ovdecode.vocabulary import Vocabulary as Vocabulary
 
 _HOME = {
     "Answer": "forward",
     "Candidates": "candidates",
+    "Cost": "generation",
     "Engine": "engine",
     "Fold": "sequence",
     "Forward": "forward",
@@ -57,14 +64,19 @@ _HOME = {
     "LogitsProcessor": "processor",
     "Model": "model",
     "Outcome": "strategy",
+    "Piece": "engine",
+    "Proposer": "proposer",
     "Random": "random",
     "Sequence": "sequence",
+    "SetMetric": "metric",
     "Stepwise": "strategy",
     "StopReason": "stopping",
     "StoppingCriterion": "stopping",
     "Strategy": "strategy",
     "TableRunner": "runners.table",
     "Task": "engine",
+    "TextMetric": "metric",
+    "Utility": "utility",
     "Vocabulary": "vocabulary",
     "from_generation_config": "strategies.generation_config",
     "gather": "strategy",

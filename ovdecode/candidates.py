@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import LogitsError
+from ovdecode.errors import DeadEnd, LogitsError
 from ovdecode.numerics import Floats, best_index, log_softmax, logsumexp, top_indices
 
 if TYPE_CHECKING:
@@ -119,17 +119,19 @@ class Candidates:
         """The largest logit.
 
         Raises:
-            LogitsError: if there is none, or it is not finite: then the logits are no distribution.
+            DeadEnd: if no token is left: there is none, or all are -inf.
+            LogitsError: if it is NaN or inf: then the logits are no distribution.
         """
         if len(self._undivided) == 0:
-            raise LogitsError(
+            raise DeadEnd(
                 "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
             )
         largest = self._undivided if self._peaks is None else self._peaks
         peak = float(largest.max()) / _bounded(self._divisor)
+        if peak == -np.inf:
+            raise DeadEnd("`logits` must have a finite maximum; they are all -inf, so no token is left possible")
         if not isfinite(peak):
-            what = "all -inf, so no token is left possible" if peak == -np.inf else f"not numbers (largest: {peak})"
-            raise LogitsError(f"`logits` must have a finite maximum; they are {what}")
+            raise LogitsError(f"`logits` must have a finite maximum; they are not numbers (largest: {peak})")
         return peak
 
     @property

@@ -15,6 +15,24 @@ class ConfigurationError(OvdecodeError, ValueError):
     """A parameter is out of range, or a combination of parameters makes no sense."""
 
 
+class ParameterError(ConfigurationError):
+    """A parameter of a plugin is not what it must be.
+
+    Args:
+        plugin: the plugin's name.
+        parameter: the parameter's.
+        requirement: what it must be, in words.
+        value: what it is, as it is shown.
+    """
+
+    def __init__(self, plugin: str, parameter: str, requirement: str, value: str) -> None:
+        super().__init__(plugin, parameter, requirement, value)
+        self.plugin, self.parameter, self.requirement, self.value = plugin, parameter, requirement, value
+
+    def __str__(self) -> str:
+        return f"`{self.parameter}` of `{self.plugin}` must be {self.requirement}, got {self.value}"
+
+
 class UnknownNameError(OvdecodeError, LookupError):
     """No plugin or parameter has that name; the message says which come near."""
 
@@ -33,6 +51,10 @@ class PromptError(OvdecodeError, ValueError):
 
 class LogitsError(OvdecodeError, ArithmeticError):
     """Logits hold NaN, or leave no token possible."""
+
+
+class DeadEnd(LogitsError):
+    """No token is left possible: what a search drops, and what ends a draft; other strategies let it through."""
 
 
 class PrecisionError(OvdecodeError, RuntimeError):

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from ovdecode.errors import DeadEnd
 from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.numerics import logsumexp
 from ovdecode.processor import LogitsProcessor
@@ -131,12 +132,15 @@ class Guidance(Strategy):
 
     def _combined(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """As `combine`, after the processors."""
-        if not self.processors.stages:
-            return self.combine(sequence, logits, others)
-        possible = self.candidates(logits, sequence).spread(len(logits))
-        excluded = possible == -np.inf
-        # At a dead end there is nothing to combine; the strategy is to find out for itself, and drop a beam, say.
-        return possible if excluded.all() else np.where(excluded, -np.inf, self.combine(sequence, possible, others))
+        try:
+            candidates = self.candidates(logits, sequence)
+            candidates.peak  # noqa: B018  raises if no token is left
+        except DeadEnd:
+            # There is nothing to combine; the inner strategy is to find out for itself, and drop a beam, say.
+            return np.full_like(logits, -np.inf)
+        possible = candidates.spread(len(logits))
+        combined = self.combine(sequence, possible, others)
+        return np.where(possible == -np.inf, -np.inf, combined) if self.processors.stages else combined
 
 
 def _forward(request: Request) -> Forward:

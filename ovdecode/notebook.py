@@ -55,8 +55,8 @@ def _token(look: str, token: int, logprob: float, special: bool) -> str:
     if math.isnan(logprob):
         said, style = "probability not known", "text-decoration:underline dotted"
     else:
-        strength = min(logprob / _LEAST, 1.0) * 0.6
-        said, style = f"p = {math.exp(logprob):.3g}", f"background:rgba(230,120,20,{max(strength, 0.0):.2f})"
+        strength = max(0.0, min(logprob / _LEAST, 1.0)) * 0.6
+        said, style = f"p = {math.exp(logprob):.3g}", f"background:rgba(230,120,20,{strength:.2f})"
     if special:
         style += ";opacity:0.6"
     return f'<span style="{style}" title="{said}, token {token}">{html.escape(look)}</span>'

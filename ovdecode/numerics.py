@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -11,16 +12,20 @@ Floats = NDArray[np.floating[Any]]
 
 
 def logsumexp(logits: Floats) -> float:
-    """Log of the sum of exponentials of a row, shape (n,); -inf entries count nothing."""
+    """Log of the sum of exponentials of a row, shape (n,); -inf entries count nothing, and have -inf if there are no
+    others."""
     peak = logits.max()
+    if peak == -np.inf:
+        return -math.inf
     weights = np.subtract(logits, peak)
     np.exp(weights, out=weights)
     return float(peak) + float(np.log(weights.sum(dtype=np.float64)))
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Normalised log-probabilities of a row, shape (n,) to shape (n,)."""
-    logprobs: Floats = logits - logits.dtype.type(logsumexp(logits))
+    """Normalised log-probabilities of a row, shape (n,) to shape (n,); a row of -inf stays as it is."""
+    total = logsumexp(logits)
+    logprobs: Floats = logits - logits.dtype.type(0 if total == -math.inf else total)
     return logprobs
 
 

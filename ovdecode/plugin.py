@@ -8,7 +8,7 @@ from functools import cache, wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast, get_args, get_type_hints
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.errors import ConfigurationError, ParameterError
 
 
 def is_whole(value: object) -> bool:
@@ -37,6 +37,10 @@ class Plugin:
 
     name: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """What it is called in other projects: an error says so to those who look for it by such a name."""
+    described: ClassVar[str] = ""
+    """What a parameter annotated with this very class must hold, in words; by default, the plugin's name."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -77,17 +81,26 @@ def _check_types(plugin: Plugin) -> None:
             holds, requirement = _PLAIN[kinds[0]]
             require(plugin, parameter.name, holds(value), requirement)
         elif plugins := plugin_types(type(plugin), parameter.name):
-            names = " or ".join(each.name or each.__name__ for each in plugins if Plugin not in each.__bases__)
-            requirement = f"a {plugins[0].family}" + (f": {names}" if names else "")
+            kinds = [_described(each) for each in plugins if Plugin not in each.__bases__]
+            requirement = f"a {plugins[0].family}" + (f": {' or '.join(kinds)}" if kinds else "")
             require(plugin, parameter.name, isinstance(value, plugins), requirement)
+
+
+def _described(kind: type[Plugin]) -> str:
+    return kind.__dict__.get("described") or kind.name or kind.__name__
 
 
 def plugin_types(kind: type[Plugin], parameter: str) -> tuple[type[Plugin], ...]:
     """The classes that a parameter of a plugin class may hold; none if it is annotated as anything but plugins."""
-    hint = _hints(cast(Any, kind)).get(parameter)
+    hint = type_hints(kind).get(parameter)
     alternatives = [each for each in get_args(hint) or (hint,) if each is not type(None)]
     sound = all(isinstance(each, type) and issubclass(each, Plugin) for each in alternatives)
     return tuple(alternatives) if sound else ()
+
+
+def type_hints(kind: type[Plugin]) -> dict[str, Any]:
+    """The annotations of a plugin class by parameter; none of them if one can't be resolved."""
+    return _hints(cast(Any, kind))
 
 
 @cache
@@ -99,12 +112,11 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def require(plugin: Plugin, parameter: str, holds: bool, requirement: str) -> None:
-    """Raise a `ConfigurationError` that names the parameter, what it must be and what it is, unless `holds`."""
+    """Raise a `ParameterError` that names the parameter, what it must be and what it is, unless `holds`."""
     if not holds:
         value: Any = getattr(plugin, parameter)
-        raise ConfigurationError(
-            f"`{parameter}` of `{plugin.name or type(plugin).__name__}` must be {requirement}, got {value!r}"
-        )
+        shown = f"`{value}`" if isinstance(value, Plugin) else repr(value)
+        raise ParameterError(plugin.name or type(plugin).__name__, parameter, requirement, shown)
 
 
 def one_of(parameter: str, value: Any, names: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -23,6 +24,16 @@ GROUPS = {
     "metric": "ovdecode.metrics",
 }
 """Family to the entry-point group in which packages announce their plugins of that family."""
+
+_PLACES = {
+    "strategy": "a strategy",
+    "processor": "a processor, as in sampling:processors=({0}) or greedy:processors=({0})",
+    "stopping": "a stopping criterion",
+    "proposer": "a proposer, as in speculative:proposer=({0})",
+    "utility": "a utility, as in mbr:utility=({0})",
+    "metric": "a metric",
+}
+"""Family to what an error says of a plugin that was looked for in another one."""
 
 log = logging.getLogger(__name__)
 _registered: dict[tuple[str, str], type[Plugin]] = {}
@@ -88,15 +99,56 @@ def lookup(family: str, name: str) -> type[Plugin]:
     if (family, name) in _broken:
         error = _broken[family, name]
         raise UnknownNameError(f"{family} `{name}` is installed but does not load: {error!r}") from error
-    raise unknown(family, name, {*_announced(family), *names(family)})
+    known = {*_announced(family), *names(family)}
+    if not _nearest(name, known, aliases(family), 0.75) and (places := _elsewhere(name)):
+        raise UnknownNameError(f"unknown {family} `{name}`; {'; '.join(places)}")
+    raise unknown(family, name, known, aliases(family))
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not among `known`, with the nearest ones."""
+def aliases(family: str) -> dict[str, str]:
+    """What the plugins of a family are called besides, to their names: the class, and the names in other projects."""
+    plugins = [(name, _registered[family, name]) for name in names(family)]
+    return {alias: name for name, plugin in plugins for alias in (plugin.__name__, *plugin.__dict__.get("aliases", ()))}
+
+
+def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest ones.
+
+    Args:
+        kind: what it should be the name of.
+        name: the name.
+        known: all that there are.
+        aliases: other words for some of these, which are found by them too.
+    """
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    near = _nearest(name, choices, aliases or {}, 0.5)
     hint = f"did you mean {' or '.join(f'`{choice}`' for choice in near)}?" if near else f"known: {', '.join(choices)}"
     return UnknownNameError(f"unknown {kind} `{name}`; {hint}")
+
+
+def _nearest(name: str, known: Iterable[str], aliases: Mapping[str, str], cutoff: float) -> list[str]:
+    """The names that come near, best first; one alone if it is that, or an alias of it, but for case and marks."""
+    spelled = {_plain(word): meant for word, meant in (*aliases.items(), *((each, each) for each in known))}
+    exact = _plain(name) in spelled
+    near = difflib.get_close_matches(_plain(name), spelled, n=1 if exact else 3, cutoff=cutoff)
+    return list(dict.fromkeys(spelled[word] for word in near))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter not in "_-. ")
+
+
+def _elsewhere(name: str) -> list[str]:
+    """Which plugins of any family have a name, or are called so, and how they are written."""
+    places = []
+    for family in GROUPS:
+        for found in _nearest(name, names(family), aliases(family), 1.0):
+            parameters = [each for each in dataclasses.fields(_registered[family, found]) if each.init]
+            absent = dataclasses.MISSING
+            needed = [f"{each.name}=…" for each in parameters if each.default is each.default_factory is absent]
+            written = f"{found}:{','.join(needed)}" if needed else found
+            places.append(f"`{found}` is {_PLACES[family].format(written)}")
+    return places
 
 
 def _load(family: str, name: str) -> None:

@@ -173,6 +173,22 @@ class Sequence:
         if child is not None:
             self._child(child.token, child.prompt_length)
 
+    def deferred(self, tokens: NDArray[np.intp]) -> Callable[[int], Sequence]:
+        """Makes the child of the token at a place of `tokens`, shape (n,), when it is asked for; the child knows its
+        probability as if it were made now, though the logits noted here may be forgotten by then."""
+        logprobs: NDArray[np.float64] | None = None
+        if self._logits is not None and self._logprob is not None:
+            logits, logsumexp, _ = self._logits
+            logprobs = self._logprob + logits[tokens].astype(np.float64) - logsumexp
+
+        def child(place: int) -> Sequence:
+            made = self._child(int(tokens[place]), self.prompt_length)
+            if made._logprob is None and logprobs is not None:
+                made._logprob = float(logprobs[place])
+            return made
+
+        return child
+
     def peaks_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The largest of every few neighbouring logits, shape (blocks,), if they are known to be the model's own here.
 

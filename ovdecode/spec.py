@@ -62,7 +62,7 @@ def format_spec(plugin: Plugin) -> str:
     for field in dataclasses.fields(plugin):
         value = getattr(plugin, field.name)
         if field.init and value != _default(field):
-            given.append(f"{field.name}={_format_value(value)}")
+            given.append(f"{field.name}={format_value(value)}")
     return f"{plugin.name}:{','.join(given)}" if given else plugin.name
 
 
@@ -89,13 +89,14 @@ def _operand(plugin: Plugin) -> str:
     return _parenthesised(plugin) if combined else str(plugin)
 
 
-def _format_value(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """The value of a parameter as a spec string has it."""
     if isinstance(value, Plugin):
         return _parenthesised(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple | set | frozenset):
-        return f"[{','.join(map(_format_value, value))}]"
+        return f"[{','.join(map(format_value, value))}]"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int | float):

@@ -105,6 +105,10 @@ class Stepwise(Strategy):
     may draw from it in another order, several tokens at a time (`Speculative`), with the same result.
     """
 
+    described: ClassVar[str] = (
+        "one that draws token by token, such as greedy, sampling or gumbel; guidance, such as cfg or dola, "
+        "goes around this strategy and not inside"
+    )
     commits: ClassVar[bool] = True
 
     @abstractmethod

@@ -86,6 +86,16 @@ def owed(sequence: Sequence) -> bytes:
     return text_state(sequence).owed if sequence.generated_length else sequence.owed
 
 
+def spells(sequence: Sequence) -> bool:
+    """Whether what is generated after a reopened prompt spells the bytes that it lacks, as far as it goes; after any
+    other prompt, always."""
+    try:
+        owed(sequence)
+    except StrategyError:
+        return False
+    return True
+
+
 def generated_text(sequence: Sequence, *, final: bool = False) -> str:
     """The text after the prompt, special tokens left out.
 

@@ -8,7 +8,7 @@ from heapq import heappop, heappush, nsmallest
 from itertools import count
 from typing import ClassVar
 
-from ovdecode.errors import LogitsError
+from ovdecode.errors import DeadEnd
 from ovdecode.plugin import require
 from ovdecode.random import Random
 from ovdecode.registry import register
@@ -85,7 +85,7 @@ class BestFirstBeamSearch(Strategy):
             for child in known.pop(node.sequence):
                 heappush(queue, (-child.score, next(order), child))
         if not finished:
-            raise LogitsError("the processors of `best_first` leave no token possible in any of its beams")
+            raise DeadEnd("the processors of `best_first` leave no token possible in any of its beams")
         return Outcome(tuple(finished))
 
 

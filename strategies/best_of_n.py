@@ -80,7 +80,7 @@ class BestOfN(Strategy):
     def _scores(self, sequences: list[Sequence], prompt: Sequence) -> Generator[list[Request], Any, list[float]]:
         if callable(self.score):
             return [_number(self.score(sequence)) for sequence in sequences]
-        lengths = [sequence.length - prompt.length for sequence in sequences]
+        lengths = [sequence.generated_length - prompt.generated_length for sequence in sequences]
         logprobs = [sequence.logprob - prompt.logprob for sequence in sequences]
         if self.model is not None:
             rows = yield [

@@ -50,6 +50,8 @@ class ConstrainedBeamSearch(BeamStrategy):
         'aabc'
     """
 
+    aliases = ("force_words",)
+
     phrases: str | Iterable[str | Iterable[int]] = field(kw_only=True)
     strict: bool = True
 

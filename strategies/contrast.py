@@ -10,11 +10,27 @@ from ovdecode.candidates import Mask
 from ovdecode.numerics import Floats
 
 
+def difference(toward: Floats, away: Floats) -> Floats:
+    """toward − away, shape (vocab,); 0 where `away` is -inf.
+
+    What one opinion holds to be impossible, perhaps only because a method around this one has masked it, is nothing
+    that the other can be infinitely far ahead of.
+    """
+    with np.errstate(invalid="ignore"):  # -inf − -inf
+        found: Floats = np.where(away == -np.inf, toward.dtype.type(0), toward - away)
+    return found
+
+
 def steered(logits: Floats, weight: float, toward: Floats, away: Floats) -> Floats:
-    """logits + weight · (toward − away), shape (vocab,); what `logits` hold to be impossible stays impossible."""
-    with np.errstate(invalid="ignore"):
-        scores = logits + weight * (toward - away)
-    scores[logits == -np.inf] = -np.inf
+    """logits + weight · (toward − away), shape (vocab,); what `logits` hold to be impossible stays impossible.
+
+    One of the two may hold a token to be impossible. The one that is added then makes it so; the one that is subtracted
+    has no opinion of it (see `difference`). A weight below 0 adds `away`; a weight of 0 asks neither.
+    """
+    if weight == 0:
+        return logits
+    change = difference(toward, away) if weight > 0 else difference(away, toward)
+    scores: Floats = logits + abs(weight) * change
     return scores
 
 

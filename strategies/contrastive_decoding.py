@@ -13,7 +13,7 @@ from ovdecode.numerics import log_softmax
 from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.contrast import only, plausible, steered
+from ovdecode.strategies.contrast import difference, only, plausible, steered
 from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategy import Strategy
 
@@ -71,5 +71,5 @@ class ContrastiveDecoding(Guidance):
         """The scores of the plausible tokens."""
         expert = log_softmax(logits)
         amateur = Candidates(others[0]).divided(self.amateur_temperature).logprobs
-        scores = expert - amateur if self.beta is None else steered(expert, self.beta, expert, amateur)
+        scores = difference(expert, amateur) if self.beta is None else steered(expert, self.beta, expert, amateur)
         return only(plausible(logits, self.alpha), scores)

@@ -91,7 +91,8 @@ def _read(prompt: Sequence) -> Generator[Forward, Any, tuple[NDArray[np.float32]
 
 
 def _directions(answer: Answer) -> NDArray[np.float32]:
-    """Its hidden states at length 1, shape (rows, hidden)."""
+    """Its hidden states at length 1, shape (rows, hidden); a state of zeros stays so, and resembles nothing."""
     assert answer.hidden is not None
-    directions: NDArray[np.float32] = answer.hidden / np.linalg.norm(answer.hidden, axis=1, keepdims=True)
+    lengths = np.linalg.norm(answer.hidden, axis=1, keepdims=True)  # (rows, 1)
+    directions: NDArray[np.float32] = answer.hidden / np.maximum(lengths, np.finfo(lengths.dtype).tiny)
     return directions

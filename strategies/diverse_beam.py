@@ -51,6 +51,8 @@ class DiverseBeamSearch(BeamStrategy):
         [(0, 0, 0), (1, 1, 1)]
     """
 
+    aliases = ("group_beam_search",)
+
     num_beam_groups: int = 2
     diversity_penalty: float = 0.5
     diversity: Literal["hamming", "cumulative"] = "hamming"

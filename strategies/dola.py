@@ -14,7 +14,7 @@ from ovdecode.numerics import Floats, log_softmax
 from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.contrast import only, plausible
+from ovdecode.strategies.contrast import difference, only, plausible
 from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategy import Strategy
 
@@ -85,7 +85,7 @@ class DoLa(Guidance):
         """The last layer against the early one that differs the most."""
         last = log_softmax(logits)
         early = max(map(log_softmax, others), key=lambda each: divergence(last, each))
-        return only(plausible(logits, self.relative_top), last - early)
+        return only(plausible(logits, self.relative_top), difference(last, early))
 
 
 def divergence(one: Floats, other: Floats) -> float:

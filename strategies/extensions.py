@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.errors import LogitsError
+from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
 from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import Plugin, is_whole, require
@@ -47,10 +47,10 @@ class Finished:
         """The best `count`, as what the strategy returns.
 
         Raises:
-            LogitsError: if nothing has been finished.
+            DeadEnd: if nothing has been finished.
         """
         if not self.hypotheses:
-            raise LogitsError(f"the processors of `{strategy.name}` leave no token possible in any of its beams")
+            raise DeadEnd(f"the processors of `{strategy.name}` leave no token possible in any of its beams")
         return Outcome(tuple(self.hypotheses[:count]), info or {})
 
 
@@ -85,12 +85,9 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
     them: they are not normalised again."""
     if strategy.processors.stages:
-        found = strategy.candidates(log_softmax(logits), sequence)
-        found = found if count is None else found.top(count)
-    else:
-        found = Candidates(logits) if count is None else Candidates(logits).top(count)
-        found = found.with_logits(found.logits - logits.dtype.type(logsumexp(logits)))
-    return found.keep(found.logits > -np.inf)
+        return _possible(strategy, log_softmax(logits), sequence, count)
+    found = _possible(strategy, logits, sequence, count)
+    return found.with_logits(found.logits - logits.dtype.type(logsumexp(logits)))
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence) -> Candidates:
@@ -98,12 +95,23 @@ def normalized(strategy: Strategy, logits: Logits, sequence: Sequence) -> Candid
 
     Unlike those of `next_tokens` they are normalised, so none is above 0: a sequence never gains by growing.
     """
-    found = strategy.candidates(logits, sequence)
-    found = found.keep(found.logits > -np.inf)
+    found = _possible(strategy, logits, sequence)
     if len(found) == 0:
         return found
-    exact = found.checked.astype(np.float64)
+    exact = found.logits.astype(np.float64)
     return found.with_logits(np.minimum(exact - logsumexp(exact), 0.0))
+
+
+def _possible(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
+    """The `count` best of the tokens that the processors leave possible (None for all); none at a dead end, whichever
+    processor comes to it."""
+    try:
+        found = strategy.candidates(logits, sequence)
+        found.peak  # noqa: B018  raises if no token is left
+    except DeadEnd:
+        return Candidates(logits[:0], np.empty(0, np.intp))
+    found = found if count is None else found.top(count)
+    return found.keep(found.logits > -np.inf)
 
 
 def final_score(total: float, length: float, length_penalty: float, formula: Formula = "length") -> float:

@@ -11,6 +11,7 @@ from ovdecode.stopping import AnyOf, StoppingCriterion
 from ovdecode.strategies import presets
 from ovdecode.strategies.beam import BeamSearch
 from ovdecode.strategies.beam_sampling import BeamSampling
+from ovdecode.strategies.best_of_n import BestOfN
 from ovdecode.strategies.cfg import ClassifierFreeGuidance
 from ovdecode.strategies.contrastive_search import ContrastiveSearch
 from ovdecode.strategies.diverse_beam import DiverseBeamSearch
@@ -53,6 +54,9 @@ def from_generation_config(config: Any) -> TaskOptions:
     `eos_token_id` says what ends a text; without it, the model's own tokens do. What `min_new_tokens`, `min_length` and
     `exponential_decay_length_penalty` act on, and what beam search allows for, are the model's own in any case: give
     the `eos_token_id` that the model has, as its `generation_config.json` does.
+
+    Several samples (`do_sample` with `num_return_sequences`) are those of `best_of_n`: independent draws, which come as
+    alternatives, the most probable first, where `generate` leaves them in the order in which they were drawn.
 
     Args:
         config: a `transformers.GenerationConfig`, a mapping of its fields, or the path of a `generation_config.json`
@@ -101,10 +105,8 @@ def _strategy(fields: Fields) -> Strategy:
     if fields["num_beams"] > 1:
         return _beams(fields, edits)
     count = fields["num_return_sequences"]
-    if count != 1:
-        raise refused(
-            "num_return_sequences", count, "left out without beams; make a task a sample: Task(..., sample=1)"
-        )
+    if count != 1 and not fields["do_sample"]:
+        raise refused("num_return_sequences", count, "1 without beams or do_sample: there is but one answer")
     if fields["do_sample"]:
         strategy = Sampling(preset="hf", processors=edits, **_warpers(fields))
     elif fields["penalty_alpha"] and fields["top_k"] > 1:
@@ -121,7 +123,7 @@ def _strategy(fields: Fields) -> Strategy:
             strategy = Speculative(strategy, lookup)
     if fields["guidance_scale"] not in (None, 1):
         strategy = ClassifierFreeGuidance(fields["guidance_scale"], strategy=strategy)
-    return strategy
+    return BestOfN(count, strategy) if count != 1 else strategy
 
 
 def _beams(fields: Fields, edits: LogitsProcessor) -> Strategy:

@@ -28,6 +28,8 @@ class Greedy(Stepwise):
         (1, 2, 0, 1)
     """
 
+    aliases = ("argmax",)
+
     def law(self, logits: Logits, sequence: Sequence) -> Candidates:
         """The best candidate alone."""
         return self.candidates(logits, sequence).top(1)

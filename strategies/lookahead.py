@@ -73,7 +73,8 @@ class Lookahead(Strategy):
         rows = [np.resize(prompt.tokens, self.window + self.ngram - 2).tolist()]
         while not stop(sequence):
             rows[0][0] = sequence.token
-            guessed = [_guess(sequence, rows, column, stop) for column in range(len(rows[0]))]
+            stops = Supposed(sequence).stop(stop)
+            guessed = [_guess(sequence, rows, column, stops) for column in range(len(rows[0]))]
             asked = {node: None for node in guessed if node is not None}
             drafts = reversed(pool[sequence.token])
             along = [Forward(node, draft=True) for node in asked]
@@ -96,4 +97,4 @@ class Lookahead(Strategy):
 def _guess(sequence: Sequence, rows: list[list[int]], column: int, stop: Stop) -> Sequence | None:
     """The sequence that a column of the window stands for; None if it has a stop inside."""
     node = sequence + rows[0][1 : column + 1] + [row[column] for row in rows[1:]]
-    return None if any(map(Supposed(sequence).seen(stop), node.path(sequence.length))) else node
+    return None if any(map(stop, node.path(sequence.length))) else node

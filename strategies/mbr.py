@@ -73,6 +73,8 @@ class Mbr(Strategy):
         ['bb', 'cb', 'aa']
     """
 
+    aliases = ("minimum_bayes_risk",)
+
     n: int = 8
     strategy: Strategy = field(default=Sampling())
     utility: Utility = field(default=Chrf())

@@ -24,10 +24,10 @@ class Branches:
     """The extensions of one sequence that are still to be followed, best first."""
 
     def __init__(self, sequence: Sequence, tokens: NDArray[np.intp], sums: Floats, promises: Floats) -> None:
-        self._sequence, self._tokens, self._sums, self._promises, self._taken = sequence, tokens, sums, promises, 0
+        self._extend, self._sums, self._promises, self._taken = sequence.deferred(tokens), sums, promises, 0
 
     def __bool__(self) -> bool:
-        return self._taken < len(self._tokens)
+        return self._taken < len(self._sums)
 
     @property
     def promise(self) -> float:
@@ -37,7 +37,7 @@ class Branches:
     def take(self) -> tuple[Hypothesis, float]:
         """The best extension left, with its sum of log-probabilities, and its promise."""
         place, self._taken = self._taken, self._taken + 1
-        extension = Hypothesis(self._sequence + self._tokens[place], float(self._sums[place]))
+        extension = Hypothesis(self._extend(place), float(self._sums[place]))
         return extension, float(self._promises[place])
 
 

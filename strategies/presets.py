@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.errors import ConfigurationError, ParameterError
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.registry import unknown
 from ovdecode.strategies.processors.dry import Dry
@@ -28,6 +29,7 @@ from ovdecode.strategies.processors.thresholds import Epsilon, Eta, TopNSigma
 from ovdecode.strategies.processors.truncation import MinP, TopK, TopP, Typical
 
 Make = Callable[..., LogitsProcessor | None]
+Preset = Literal["hf", "llama.cpp", "genai", "vllm", "fairseq"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Stage:
     make: Make
 
 
-def chain(preset: str | None, given: Mapping[str, float | None]) -> LogitsProcessor:
+def chain(preset: Preset | None, given: Mapping[str, float | None]) -> LogitsProcessor:
     """What a preset makes of parameters.
 
     Args:
@@ -54,7 +56,7 @@ def chain(preset: str | None, given: Mapping[str, float | None]) -> LogitsProces
         UnknownNameError: if there is no such preset.
         ConfigurationError: if the engine has no such parameter, or a value is out of range.
     """
-    if preset not in PRESETS:
+    if preset not in list(PRESETS):
         raise unknown("preset of `sampling`:", str(preset), [name for name in PRESETS if name])
     defaults = {name: value for stage in PRESETS[preset] for name, value in stage.defaults.items()}
     values = {name: value for name, value in given.items() if value is not None}
@@ -72,10 +74,19 @@ def chain(preset: str | None, given: Mapping[str, float | None]) -> LogitsProces
         for name in stage.defaults if missing else ():
             if name in values:
                 raise ConfigurationError(f"`{name}` of `sampling` must come with `{missing[0]}`, got it alone")
-        processor = None if missing else stage.make(*arguments.values())
+        processor = None if missing else _made(stage, arguments)
         if processor is not None:
             made.append(processor)
     return Chain(tuple(made))
+
+
+def _made(stage: Stage, arguments: Mapping[str, float | None]) -> LogitsProcessor | None:
+    """A stage's processor; an error names the parameter of `sampling`, not the processor's."""
+    try:
+        return stage.make(*arguments.values())
+    except ParameterError as error:
+        named = [name for name in arguments if name.endswith(error.parameter)] or list(arguments)
+        raise ParameterError("sampling", named[0], error.requirement, error.value) from error
 
 
 def _unless(off: float, make: Make) -> Make:
@@ -105,7 +116,7 @@ def _top_p_or_top_k(p: float, k: int) -> LogitsProcessor | None:
     return TopK(k) if k > 0 else None
 
 
-PRESETS: Mapping[str | None, tuple[Stage, ...]] = {
+PRESETS: Mapping[Preset | None, tuple[Stage, ...]] = {
     None: (
         Stage({"repetition_penalty": None}, RepetitionPenalty),
         Stage({"presence_penalty": None}, PresencePenalty),

@@ -10,7 +10,7 @@ from ovdecode.forward import Logits
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.presets import chain
+from ovdecode.strategies.presets import Preset, chain
 from ovdecode.strategy import Stepwise
 
 
@@ -63,6 +63,8 @@ class Sampling(Stepwise):
         'top_k:k=40|top_p:p=0.95|min_p:p=0.05|temperature:temperature=0.7'
     """
 
+    aliases = ("multinomial", "ancestral")
+
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -78,7 +80,7 @@ class Sampling(Stepwise):
     top_h: float | None = None
     xtc_probability: float | None = None
     xtc_threshold: float | None = None
-    preset: str | None = None
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         self.chain  # noqa: B018  building the chain validates every parameter

@@ -57,6 +57,8 @@ class SelfConsistency(Strategy):
         ('a', 7, 2)
     """
 
+    aliases = ("majority_vote",)
+
     n: int = 8
     strategy: Strategy = field(default=Sampling())
     pattern: str | None = None

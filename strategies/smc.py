@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.errors import LogitsError, StrategyError
+from ovdecode.errors import DeadEnd, StrategyError
 from ovdecode.forward import Logits
 from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import one_of, require
@@ -84,6 +84,8 @@ class Smc(Strategy):
         ('bb', 0.5)
     """
 
+    aliases = ("sequential_monte_carlo", "particle_filter")
+
     num_particles: int = 8
     ess_threshold: float = 0.5
     resampling: Resampling = "systematic"
@@ -130,7 +132,7 @@ class Smc(Strategy):
         try:
             target = self.candidates(model, particle.sequence)
             target.peak  # noqa: B018  raises if no token is left
-        except LogitsError:
+        except DeadEnd:
             return replace(particle, log_weight=-inf, running=False)
         proposed = self.proposal(target, particle.sequence)
         token = proposed.draw(rng)
@@ -161,7 +163,7 @@ def _weights(particles: list[Particle]) -> tuple[NDArray[np.float64], float]:
     """Normalised weights, shape (N,), and the log of their sum before that."""
     logs = np.array([each.log_weight for each in particles])
     if logs.max() == -inf:
-        raise LogitsError("no token is left possible in any particle of `smc`; its target may have no text at all")
+        raise DeadEnd("no token is left possible in any particle of `smc`; its target may have no text at all")
     total = logsumexp(logs)
     return np.exp(logs - total), total
 

@@ -50,6 +50,7 @@ class Speculative(Strategy):
         ((1, 2, 0, 1, 2, 0), {'rounds': 2, 'drafted': 5, 'accepted': 5, 'acceptance': 1.0})
     """
 
+    aliases = ("assisted_generation",)
     commits: ClassVar[bool] = True
 
     strategy: Stepwise = field(default=Greedy())
@@ -60,7 +61,7 @@ class Speculative(Strategy):
         sequence, verifier = prompt, Verifier(self.target.law, stop, rng)
         while not stop(sequence):
             supposed = Supposed(sequence)
-            stops, law = supposed.seen(stop), supposed.seen(self.target.law)
+            stops, law = supposed.stop(stop), supposed.law(self.target.law)
             draft = yield from self.proposer.propose(sequence, stops, law, rng)
             sequence = (yield from verifier.verify(sequence, draft)).sequence
         return verifier.outcome(sequence)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ovdecode.errors import LogitsError
+from ovdecode.errors import DeadEnd
 from ovdecode.numerics import Floats, top_indices
 from ovdecode.random import Random
 from ovdecode.registry import register
@@ -82,7 +82,7 @@ class StochasticBeamSearch(Strategy):
                 for beam in found[: self.num_beams + 1]
             ]
         if not beams:
-            raise LogitsError("the processors of `stochastic_beam` leave no token possible in any of its beams")
+            raise DeadEnd("the processors of `stochastic_beam` leave no token possible in any of its beams")
         threshold = beams[self.num_beams].perturbed if len(beams) > self.num_beams else -math.inf
         kept = beams[: self.num_beams]
         info = {"threshold": threshold}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.plugin import is_whole, require
+from ovdecode.errors import DeadEnd
+from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.random import Random
 from ovdecode.registry import register
@@ -32,7 +33,8 @@ class TokenHealing(Strategy):
     spelled, its candidates are the tokens that begin with what is left of R, or with which what is left of R begins
     (if the vocabulary can spell the rest); from then on, all. It chooses with its own probabilities, normalised at each
     step over these: that is conditioned token by token on the text's not departing from R, and not on the text as a
-    whole. Processors that leave none of the tokens that spell R are left out there: R is given, not theirs to refuse.
+    whole. A processor, of the other strategy or of one inside it, that would leave none of the tokens that spell R is
+    left out there: R is given, not its to refuse.
     Source: Lundberg 2023, "The Art of Prompt Design: Prompt Boundaries and Token Healing"; Athiwaratkun et al. 2024,
     "Token Alignment via Character Matching for Subword Completion", arXiv:2403.08688. transformers takes back one
     token, and allows those that begin with all of it.
@@ -61,8 +63,8 @@ class TokenHealing(Strategy):
     num_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        whole = self.num_tokens is None or (is_whole(self.num_tokens) and self.num_tokens >= 1)
-        require(self, "num_tokens", whole, "a whole number of at least 1, or none")
+        some = self.num_tokens is None or self.num_tokens >= 1
+        require(self, "num_tokens", some, "a whole number of at least 1, or none")
 
     @property
     def commits(self) -> bool:
@@ -73,8 +75,8 @@ class TokenHealing(Strategy):
         """Take back, and let the other strategy go on."""
         if stop(prompt):
             return prompt
-        inner = replace(self.strategy, processors=Healing(self.processors | self.strategy.processors))
-        return (yield from inner.decode(prompt.reopen(self._count(prompt)), stop, rng))
+        inner = replace(self.strategy, processors=self.processors | self.strategy.processors)
+        return (yield from _healed(inner).decode(prompt.reopen(self._count(prompt)), stop, rng))
 
     def _count(self, prompt: Sequence) -> int:
         """How many of the prompt's last tokens are taken back."""
@@ -90,6 +92,13 @@ class TokenHealing(Strategy):
         return count
 
 
+def _healed(strategy: Strategy) -> Strategy:
+    """The strategy with all its processors healed, and those of every strategy inside it."""
+    given = {each.name: getattr(strategy, each.name) for each in fields(strategy) if each.init}
+    inner = {name: _healed(value) for name, value in given.items() if isinstance(value, Strategy)}
+    return replace(strategy, processors=Healing(strategy.processors), **inner)
+
+
 @dataclass(frozen=True)
 class Healing(LogitsProcessor):
     """Other processors, on the tokens that spell what a reopened prompt lacks; once it is spelled, on all."""
@@ -98,13 +107,20 @@ class Healing(LogitsProcessor):
     processors: LogitsProcessor
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """What the processors leave of the candidates that go on with the bytes owed, or beyond them."""
+        """What the processors leave of the candidates that go on with the bytes owed, or beyond them; one that would
+        leave nothing is left out."""
         rest = owed(sequence)
         if not rest:
             return self.processors(candidates, sequence)
-        spelling = candidates.only(_words(sequence.vocabulary).spelling(rest))
-        left = self.processors(spelling, sequence)
-        return left if np.any(left.logits > -np.inf) else spelling
+        candidates = candidates.only(_words(sequence.vocabulary).spelling(rest))
+        for processor in self.processors.stages:
+            try:
+                left = processor(candidates, sequence)
+            except DeadEnd:
+                continue
+            if np.any(left.logits > -np.inf):
+                candidates = left
+        return candidates
 
 
 class _Words:
@@ -125,12 +141,12 @@ class _Words:
 
     def spelling(self, text: bytes) -> NDArray[np.intp]:
         """The ids of tokens with which a text, or one that begins with it, can be spelled."""
-        can_end = [self.beginning_with(text[start:]).size > 0 for start in range(len(text))]
-        found = self.beginning_with(text)
-        for start in range(len(text) - 1, -1, -1):
-            ends = [end for end in range(start + 1, len(text)) if can_end[end] and self._equal(text[start:end]).size]
-            can_end[start] = can_end[start] or bool(ends)
-        return np.concatenate([found, *(self._equal(text[:end]) for end in ends)])
+        possible = [self.beginning_with(text[start:]).size > 0 for start in range(len(text))]  # from there to the end
+        for start in range(len(text) - 1, 0, -1):
+            ends = (end for end in range(start + 1, len(text)) if possible[end])
+            possible[start] = possible[start] or any(self._equal(text[start:end]).size for end in ends)
+        parts = (self._equal(text[:end]) for end in range(1, len(text)) if possible[end])
+        return np.concatenate([self.beginning_with(text), *parts])
 
     def _equal(self, text: bytes) -> NDArray[np.intp]:
         return self.ids[bisect_left(self.words, text) : bisect_right(self.words, text)]

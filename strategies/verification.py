@@ -14,7 +14,7 @@ Inference via Sampling Without Replacement".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,8 +27,9 @@ from ovdecode.numerics import Floats
 from ovdecode.proposer import Draft, Drafted, Law
 from ovdecode.random import Random
 from ovdecode.sequence import Sequence
-from ovdecode.stopping import Stop
+from ovdecode.stopping import Stop, StopReason
 from ovdecode.strategy import Hypothesis, Outcome, Request
+from ovdecode.text import owed, spells
 
 
 class Round(NamedTuple):
@@ -48,12 +49,15 @@ class Round(NamedTuple):
 class Supposed:
     """What is only supposed to follow a sequence, as a stop and a law are to see it: apart from what others decode.
 
+    What does not spell what a reopened prompt lacks can't come to be: there a supposition ends, and nothing is asked.
+
     Args:
         sequence: what is decided.
     """
 
     def __init__(self, sequence: Sequence) -> None:
         self._decided, self._apart = sequence, {sequence: sequence.apart()}
+        self._owes = bool(owed(sequence))
 
     def __call__(self, sequence: Sequence) -> Sequence:
         """A sequence that begins with what is decided, apart; any other as it is."""
@@ -64,9 +68,20 @@ class Supposed:
             found = self._apart[sequence] = self(sequence.parent) + sequence.token
         return found
 
-    def seen(self, judge: Callable[..., Any]) -> Callable[..., Any]:
-        """A stop or a law, whose last argument is a sequence, that sees it apart."""
-        return lambda *given: judge(*given[:-1], self(given[-1]))
+    def law(self, law: Law) -> Law:
+        """A law that sees a sequence apart."""
+        return lambda logits, sequence: law(logits, self(sequence))
+
+    def stop(self, stop: Stop) -> Stop:
+        """A stop that sees a sequence apart."""
+
+        def stops(sequence: Sequence) -> StopReason | None:
+            apart = self(sequence)
+            if self._owes and not spells(apart):
+                return StopReason("misspelled")
+            return stop(apart)
+
+        return stops
 
 
 @dataclass
@@ -105,7 +120,8 @@ class Verifier:
             token, kept = choose(self.law(logits[sequence], sequence), draft, self.rng)
             sequence += token
             self.accepted += kept is not None
-            if kept is None or sequence not in logits:
+            # A draft is judged without the probability of its tokens, by which a stop may judge what is accepted.
+            if kept is None or sequence not in logits or self.stop(sequence):
                 return Round(sequence, logits, answers[len(paths) :])
             draft = kept.then
 
@@ -122,7 +138,7 @@ class Verifier:
     def _paths(self, sequence: Sequence, draft: Draft) -> list[list[Sequence]]:
         """Every sequence after which the model is asked, once: paths down the tree, each from where it branches off."""
         paths: list[list[Sequence]] = []
-        stops = Supposed(sequence).seen(self.stop)
+        stops = Supposed(sequence).stop(self.stop)
         seen = set[Sequence]()
         waiting = [(sequence, draft)]
         while waiting:

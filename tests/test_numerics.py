@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ovdecode import Candidates, Greedy, Model, Task, Vocabulary
 from ovdecode.engine import Engine
-from ovdecode.numerics import best_index, top_indices
+from ovdecode.errors import DeadEnd, LogitsError
+from ovdecode.numerics import best_index, log_softmax, logsumexp, top_indices
 
 BLOCK = 4
 
@@ -50,6 +51,30 @@ def test_peaks_count_for_the_very_logits_they_were_told_with() -> None:
     assert Candidates.after(sequence, np.roll(logits, 1)).argmax() == 0
     sequence.forget_answer()
     assert sequence.peaks_of(logits) is None
+
+
+def test_a_row_where_nothing_is_possible_has_no_mass() -> None:
+    nothing = np.full(3, -np.inf, np.float32)
+    with np.errstate(all="raise"):
+        assert logsumexp(nothing) == -np.inf
+        assert log_softmax(nothing).tolist() == nothing.tolist()
+        assert logsumexp(np.array([-np.inf, 2.0])) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("candidates", "error"),
+    [
+        (Candidates(np.array([]), np.array([], np.intp)), DeadEnd),
+        (Candidates(np.array([-np.inf, -np.inf])), DeadEnd),
+        (Candidates(np.array([-np.inf, np.nan])), LogitsError),
+        (Candidates(np.array([0.0, np.inf])), LogitsError),
+    ],
+    ids=["none", "impossible", "nan", "infinite"],
+)
+def test_a_dead_end_is_told_from_logits_that_are_wrong(candidates: Candidates, error: type[Exception]) -> None:
+    with pytest.raises(LogitsError) as raised:
+        _ = candidates.peak
+    assert raised.type is error
 
 
 def test_a_strategy_on_a_real_model_is_told_the_peaks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

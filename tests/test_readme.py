@@ -15,16 +15,18 @@ from ovdecode.models import ModelFolder
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.startswith("ovdecode ")
+    commands
+    for kind, block in BLOCKS
+    if kind == "bash" and (commands := [line for line in block.splitlines() if line.startswith("ovdecode ")])
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that the README says to save."""
-    for kind, block in BLOCKS:
-        name = re.match(r"# (\w+\.py)\n", block)
-        if kind == "python" and name:
+    for _, block in BLOCKS:
+        name = re.match(r"# (\w+\.(?:py|yaml))\n", block)
+        if name:
             (tmp_path / name[1]).write_text(block)
     return tmp_path
 
@@ -34,14 +36,15 @@ def test_python(folder: Path, smollm2_folder: ModelFolder):
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=300)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command(command: str, folder: Path, smollm2_folder: ModelFolder):
+@pytest.mark.parametrize("commands", COMMANDS, ids=lambda commands: commands[0])
+def test_commands(commands: list[str], folder: Path, smollm2_folder: ModelFolder):
     program = [sys.executable, "-c", "from ovdecode.cli import main; main()"]
-    result = subprocess.run(
-        [*program, *shlex.split(command)[1:]], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
+    for command in commands:
+        result = subprocess.run(
+            [*program, *shlex.split(command)[1:]], cwd=folder, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+        assert result.stdout.strip() or result.stderr.strip(), command
 
 
 def test_set_up_commands():

@@ -144,11 +144,58 @@ def test_only_plugins_are_registered(thing: Any) -> None:
         ("processor", "topk", "unknown processor `topk`; did you mean `top_k`"),
         ("stopping", "stop_sting", "did you mean `stop_string`"),
         ("proposer", "qqq", "unknown proposer `qqq`; known: draft_model, draft_tree, early_exit"),
+        ("strategy", "BeamSearch", "unknown strategy `BeamSearch`; did you mean `beam`[?]$"),
+        ("strategy", "beam_search", "did you mean `beam`[?]$"),
+        ("strategy", "classifier_free_guidance", "did you mean `cfg`[?]$"),
+        ("strategy", "multinomial", "did you mean `sampling`[?]$"),
+        ("strategy", "majority_vote", "did you mean `self_consistency`[?]$"),
+        ("processor", "Nucleus", "did you mean `top_p`[?]$"),
+        ("processor", "tfs", "did you mean `tail_free`[?]$"),
+        ("processor", "smoothing", "did you mean `quadratic`[?]$"),
+        ("processor", "lark", "did you mean `grammar`[?]$"),
+        ("processor", "eta_cutoff", "did you mean `eta`[?]$"),
+        ("processor", "epsilon_cutoff", "did you mean `epsilon`[?]$"),
+        ("processor", "typical_p", "did you mean `typical`[?]$"),
     ],
 )
 def test_an_unknown_name_is_told_its_neighbours(family: str, name: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         registry.lookup(family, name)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "place"),
+    [
+        ("strategy", "fsd", "`fsd` is a processor, as in sampling:processors=(fsd) or greedy:processors=(fsd)"),
+        ("strategy", "top_p", "`top_p` is a processor, as in sampling:processors=(top_p:p=…) or "),
+        ("strategy", "nucleus", "`top_p` is a processor, as in "),
+        ("strategy", "prompt_lookup", "`prompt_lookup` is a proposer, as in speculative:proposer=(prompt_lookup)"),
+        ("strategy", "chrf", "`chrf` is a utility, as in mbr:utility=(chrf); `chrf` is a metric"),
+        ("processor", "eos", "`eos` is a stopping criterion"),
+        ("utility", "greedy", "`greedy` is a strategy"),
+    ],
+)
+def test_a_name_of_another_family_is_told_where_it_belongs(family: str, name: str, place: str) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        registry.lookup(family, name)
+    assert str(raised.value).startswith(f"unknown {family} `{name}`; {place}")
+
+
+@pytest.mark.parametrize("family", list(registry.GROUPS))
+def test_no_alias_is_a_name_or_means_two_plugins(family: str) -> None:
+    plugins = [registry.lookup(family, name) for name in registry.names(family)]
+    words = [word for plugin in plugins for word in plugin.__dict__.get("aliases", ())]
+    assert len({*words, *registry.names(family)}) == len(words) + len(plugins)
+
+
+@pytest.mark.usefixtures("session")
+def test_aliases_are_not_inherited() -> None:
+    @od.register("mine")
+    @dataclass(frozen=True)
+    class Mine(od.Sampling):
+        pass
+
+    assert registry.aliases("strategy")["multinomial"] == "sampling"
 
 
 def test_an_attribute_that_is_no_plugin() -> None:

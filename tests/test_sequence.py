@@ -391,3 +391,15 @@ def test_positions_may_be_numpy_numbers_and_tokens_must_be_whole():
     assert sequence[np.int64(1)] == 2
     with pytest.raises(TypeError, match="float"):
         sequence + [1.9]
+
+
+def test_a_deferred_child_knows_its_probability_though_the_answer_is_forgotten() -> None:
+    prompt = Vocabulary(3).prompt([0])
+    logits = np.array([0.1, 0.7, 0.3], np.float32)
+    prompt.answered(logits, 1.5)
+    now, later = prompt + 2, prompt.deferred(np.array([1, 2]))
+    prompt.forget_answer()
+    assert later(1) is now
+    child = later(0)
+    assert (child.token, child.logprob) == (1, 0.0 + float(logits[1]) - 1.5)
+    assert np.isnan(prompt.deferred(np.array([0]))(0).logprob)  # nothing is known by now

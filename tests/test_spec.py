@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import ovdecode as od
 from ovdecode import registry
-from ovdecode.errors import ConfigurationError, UnknownNameError
+from ovdecode.errors import ConfigurationError, ParameterError, UnknownNameError
 from ovdecode.processor import Chain
 from ovdecode.registry import lookup, names
 from ovdecode.spec import format_spec, parameters, parse
@@ -137,6 +138,7 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
         ("gredy", "strategy", UnknownNameError, "unknown strategy `gredy`; did you mean `greedy`"),
         ("zzz", "strategy", UnknownNameError, "known: .*greedy"),
         ("top_k:k=3", "strategy", UnknownNameError, "unknown strategy `top_k`"),
+        ("greedy|top_k:k=3", "strategy", UnknownNameError, "`top_k` is a processor, as in sampling:processors="),
         (
             "sampling:temprature=1",
             "strategy",
@@ -148,7 +150,8 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
         ("sampling:temperature=(greedy)", "strategy", ConfigurationError, "a plain value"),
         ("best_of_n:strategy=(gredy)", "strategy", UnknownNameError, "did you mean `greedy`"),
         ("best_of_n:strategy=gredy", "strategy", UnknownNameError, "did you mean `greedy`"),
-        ("speculative:strategy=beam", "strategy", ConfigurationError, "must be a strategy: Stepwise, got BeamSearch"),
+        ("speculative:strategy=beam", "strategy", ConfigurationError, "that draws token by token, .*, got `beam`"),
+        ("speculative:strategy=cfg", "strategy", ConfigurationError, "cfg or dola, goes around this .*, got `cfg`"),
         ("sampling:processors=temperature", "strategy", ConfigurationError, "a value for `temperature`"),
         ("greedy:processors=repetition", "strategy", ConfigurationError, "a value for `penalty` of `repetition`"),
         ("top_k:k=true", "processor", ConfigurationError, "`k` of `top_k` must be a whole number, got True"),
@@ -325,6 +328,14 @@ def test_a_function_prints_the_same_inside_a_combination() -> None:
     odd = od.When(lambda sequence: True, "odd")
     assert str(od.Eos() | odd) == f"eos|{odd}"
     assert str(~odd) == f"~{odd}"
+
+
+def test_an_error_of_a_parameter_says_what_and_survives_a_process() -> None:
+    with pytest.raises(ParameterError) as raised:
+        od.BestOfN(0)
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert str(error) == str(raised.value) == "`n` of `best_of_n` must be a whole number of at least 1, got 0"
+    assert (error.plugin, error.parameter) == ("best_of_n", "n")
 
 
 def test_types_are_checked_before_and_whatever_a_class_does_itself() -> None:

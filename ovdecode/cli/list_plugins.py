@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.console import Console
@@ -53,9 +52,10 @@ def list_plugins(
 ) -> None:
     """List every plugin with its parameters, their defaults, and its source; or describe one plugin in full.
 
-    A parameter shown as `p=…` must be given. Every strategy also takes processors=(NAME:…|NAME:…).
+    A parameter shown as `p=…` must be given; one shown as `p=a|b` is a by default, and may be b. Every strategy also
+    takes processors=(NAME:…|NAME:…).
     """
-    from ovdecode.registry import GROUPS, broken, names, unknown
+    from ovdecode.registry import GROUPS, aliases, broken, names, unknown
 
     load_plugins(plugin)
     screen = console()
@@ -64,7 +64,8 @@ def list_plugins(
     if family is not None and wanted is None:
         if not found:
             known = {*GROUPS, *(name for kind in GROUPS for name in names(kind))}
-            raise unknown("family or plugin", family, known)
+            called = {alias: name for kind in GROUPS for alias, name in aliases(kind).items()}
+            raise unknown("family or plugin", family, known, called)
         for kind in found:
             _describe(kind, family, screen)
         return
@@ -78,7 +79,7 @@ def list_plugins(
             screen.print(said, style="red", soft_wrap=True)
         screen.print()
     if screen.is_terminal:
-        hint = "p=… must be given. Every strategy also takes processors=(…|…). In full: ovdecode list NAME"
+        hint = "p=… must be given; p=a|b is a, or b. Every strategy takes processors=(…|…). In full: ovdecode list NAME"
         screen.print(hint, style="dim")
 
 
@@ -164,36 +165,39 @@ def summary_of(plugin: type[Plugin]) -> str:
 
 
 def source_of(plugin: type[Plugin]) -> str:
-    """Author and year: what a docstring's "Source:" says up to its first year, or else its first clause."""
+    """Author and year: what a docstring's "Source:" says first, up to its year if there is one, and no bracket open."""
     doc = inspect.cleandoc(plugin.__doc__ or "")
     match = re.search(r"^Sources?:\s*(.+?)(?:\n\s*\n|\n\w+:|\Z)", doc, re.S | re.M)
     if match is None:
         return ""
     said = " ".join(match[1].split())
-    dated = re.match(r".*?\b(?:19|20)\d\d\b", said)
-    short = dated[0] if dated else re.split(r"[;,(]|\.(?:\s|$)", said)[0].strip()
-    return textwrap.shorten(short, LONGEST_SOURCE, placeholder=" …")
+    clause = re.split(r";|(?<!\bal)(?<!\b[A-Z])\.(?:\s|$)", said)[0]
+    dated = re.match(r".*?\b((?:19|20)\d\d)\b", clause)
+    if dated is None:
+        return textwrap.shorten(re.split(r"[,(]", clause)[0], LONGEST_SOURCE, placeholder=" …")
+    short = dated[0]
+    if short.count("(") > short.count(")"):
+        short += clause[dated.end() :].partition(")")[0] + ")"
+    return short if len(short) <= LONGEST_SOURCE else f"{short.partition(',')[0]} et al. {dated[1]}"
 
 
 def _parameters(plugin: type[Plugin]) -> Iterator[str]:
-    """Each parameter as a spec string has it; those of all strategies left out."""
+    """Each parameter as a spec string has it, the default before its alternatives; those of all strategies left out."""
+    from ovdecode.plugin import type_hints
+    from ovdecode.spec import format_value, parameters
+
+    defaults, hints = parameters(plugin), type_hints(plugin)
     for field in dataclasses.fields(plugin):
         common = field.name == "processors" and field.kw_only
         if not field.init or common:
             continue
-        if field.default is not dataclasses.MISSING:
-            yield f"{field.name}={_value(field.default)}"
-        elif field.default_factory is not dataclasses.MISSING:
-            yield f"{field.name}={_value(field.default_factory())}"
-        else:
-            yield f"{field.name}=…"
+        values = [defaults[field.name], *_alternatives(hints.get(field.name))]
+        shown = ["…" if value is dataclasses.MISSING else format_value(value) for value in values]
+        yield f"{field.name}={'|'.join(dict.fromkeys(shown))}"
 
 
-def _value(value: Any) -> str:
-    from ovdecode.plugin import Plugin
-
-    if isinstance(value, Plugin):
-        return f"({value})"
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and not value.isidentifier() else str(value)
+def _alternatives(hint: Any) -> list[Any]:
+    """All that a parameter of a few words may be; nothing for any other."""
+    parts = [hint] if get_origin(hint) is Literal else [*get_args(hint)]
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    return [*([False, True] if words and bool in parts else []), *words]

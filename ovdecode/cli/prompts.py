@@ -22,7 +22,7 @@ def read_standard_input(prompt: str | None) -> str:
     Raises:
         PromptError: if there is no prompt.
     """
-    from ovdecode.experiment.prompts import decode
+    from ovdecode.experiment.rows import decode
 
     if prompt not in (None, "-"):
         return prompt or ""
@@ -38,7 +38,7 @@ def read_prompts(file: Path, field: str | None = None) -> list[str]:
     Raises:
         PromptError: if the file is missing, empty, not UTF-8 or not what its suffix says, or lacks the field.
     """
-    from ovdecode.experiment.prompts import prompt_field, prompt_text, read_rows
+    from ovdecode.experiment.rows import prompt_field, prompt_text, read_rows
 
     found = []
     for where, values in read_rows(file):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.errors import ConfigurationError
+from ovdecode.experiment.environment import versions
 
 if TYPE_CHECKING:
     from ovdecode.cli.comparison import Comparison
@@ -68,10 +67,7 @@ def record(comparison: Comparison, options: Mapping[str, Any]) -> dict[str, Any]
     return {
         "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {
-            **{name: version(name) for name in ("ovdecode", "openvino", "numpy")},
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "model": {
             "name": model.name,
             "runner": model.runner.name,

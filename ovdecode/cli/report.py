@@ -33,6 +33,19 @@ def report(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write all numbers there, unrounded.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with everything there, for any browser."),
+    ] = None,
+    traces: Annotated[
+        int,
+        typer.Option(
+            "--traces",
+            metavar="N",
+            help="Ask the models again about the first N texts, to show in the page what else was possible; without "
+            "--html that is report.html in the store.",
+        ),
+    ] = 0,
     figures: Annotated[Path | None, typer.Option("--figures", metavar="FOLDER", help="Write figures there.")] = None,
     suffix: Annotated[
         str, typer.Option("--suffix", metavar=".pdf|.svg|.png", help="What kind of files the figures are.")
@@ -43,7 +56,7 @@ def report(
 
     Nothing is decoded. Exit code: 0; 2 for bad input.
     """
-    from ovdecode.cli.console import console, note
+    from ovdecode.cli.console import console, note, one_line
     from ovdecode.experiment.figures import write_figures
     from ovdecode.experiment.layout import win_sheets
     from ovdecode.experiment.sheet import to_latex, to_markdown
@@ -59,6 +72,10 @@ def report(
         _write(latex, to_latex(sheets), "--latex")
     if csv is not None:
         _write(csv, found.to_csv(), "--csv")
+    if html is not None or traces:
+        from ovdecode.experiment.report import write_report
+
+        note(f"{write_report(opened, html, table=found, traces=traces)} is written; open it in a browser")
     if figures is not None:
         write_figures(found, figures, suffix=suffix)
     if markdown:
@@ -66,7 +83,11 @@ def report(
     else:
         screen = console()
         for sheet in sheets:
+            screen.print(one_line(sheet.title), style="bold", soft_wrap=True)
             screen.print(_table(sheet))
+            for remark in sheet.notes:
+                screen.print(one_line(remark), style="dim", soft_wrap=not screen.is_terminal)
+            screen.print()
     if len(opened) < len(opened.cells):
         note(f"{len(opened)} of {len(opened.cells)} texts are finished; `ovdecode run` on the same store does the rest")
     if opened.damaged:
@@ -89,14 +110,7 @@ def _table(sheet: Sheet) -> Table:
 
     from ovdecode.cli.console import one_line
 
-    table = Table(
-        title=Text(one_line(sheet.title), style="bold"),
-        caption=Text("\n".join(map(one_line, sheet.notes))),
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, head in enumerate(sheet.head):
         text = column < sheet.texts
         justify = "left" if text else "right"

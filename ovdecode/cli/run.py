@@ -27,14 +27,16 @@ def run(
         Path | None,
         typer.Option("--store", metavar="FOLDER", help="Where results go; EXPERIMENT.store beside the file."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Only show how far it is, while another process runs it.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Only show how far it is, while another process runs it.")
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Decode cells that failed once more.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """Decode an experiment's models, methods and prompts in one batch stream, and keep every result at once.
 
-    Whatever ends it, running it again does the rest; several processes may run it at once and share the work. Exit code:
-    0; 1 if a method failed on a prompt; 2 for bad input; 130 after Ctrl-C.
+    Whatever ends it, running it again does the rest; several processes may run it at once and share the work.
+    Exit code: 0; 1 if a method failed on a prompt; 2 for bad input; 130 after Ctrl-C.
     """
     from ovdecode.cli.console import console, fail, note
     from ovdecode.cli.failures import INTERRUPTED

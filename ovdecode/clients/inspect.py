@@ -1,6 +1,6 @@
 """inspect_ai on ovdecode: its model provider `ovdecode`, found by entry point once the extra `inspect` is installed.
 
-    inspect eval task.py --model ovdecode/smollm2 -M strategy=beam:num_beams=4
+inspect eval task.py --model ovdecode/smollm2 -M strategy=beam:num_beams=4
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 from functools import partial
 from importlib.util import find_spec
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 from ovdecode.clients.worker import Worker
@@ -18,6 +18,7 @@ from ovdecode.engine import Task
 from ovdecode.errors import ConfigurationError, PromptError
 from ovdecode.generation import Generation
 from ovdecode.model import Model
+from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategies.sampling import Sampling
 from ovdecode.strategies.stopping.text import StopString
 from ovdecode.strategy import Strategy
@@ -58,14 +59,17 @@ class OvdecodeAPI(ModelAPI):
 
     The model's name is what `ovdecode.load` takes as a source. Messages go through the model's chat template.
 
-    Without a strategy, `temperature`, `top_p`, `top_k`, `frequency_penalty` and `presence_penalty` say how to decode; with
-    none of them, or a temperature of 0, decoding is greedy. With a strategy, that decodes, and a warning says which of
-    them it overrules. `num_choices` are samples of one prompt. With a `seed`, equal requests get equal answers; without
-    one, each request draws its own and tells it in the output's metadata.
+    Without a strategy, `temperature`, `top_p`, `top_k`, `frequency_penalty` and `presence_penalty` say how to decode;
+    with no `temperature`, `top_p` or `top_k`, or a temperature of 0, decoding is greedy. With a strategy, that decodes,
+    and a warning says which of them it overrules. `num_choices` are samples of one prompt. With a `seed`, equal
+    requests get equal answers; without one, each request draws its own and tells it in the output's metadata.
+
+    The model is loaded with the first request: inspect also makes providers only to ask for their name.
 
     Args:
         model_name: what comes after `ovdecode/`.
-        base_url, api_key: must be left out.
+        base_url: must be left out: the model runs in this process.
+        api_key: not used.
         config: inspect's own.
         strategy: a strategy or its spec string. (The command line of inspect cuts text at commas; a list is joined.)
         precision, threads, device: as in `ovdecode.load`.
@@ -74,6 +78,8 @@ class OvdecodeAPI(ModelAPI):
     Raises:
         ConfigurationError: for what is not honoured.
     """
+
+    model_name: str
 
     def __init__(
         self,
@@ -88,16 +94,17 @@ class OvdecodeAPI(ModelAPI):
         chat: bool = True,
     ) -> None:
         from inspect_ai.model import GenerateConfig
+
         from ovdecode.spec import parse
 
         super().__init__(model_name, base_url, api_key, config=config or GenerateConfig())  # type: ignore[call-arg]
         if base_url is not None:
             raise ConfigurationError(f"`base_url` must be left out: the model runs in this process; got {base_url!r}")
         spec = ",".join(strategy) if isinstance(strategy, list) else strategy
-        self.named = parse(spec) if isinstance(spec, str) else spec
+        self.named = cast(Strategy, parse(spec)) if isinstance(spec, str) else spec
         self.chat = chat
         self._serve = partial(_serve, model_name, precision, threads, device)
-        self._service: Service | None = self._serve()
+        self._service: Service | None = None
         self._said = set[str]()
 
     async def generate(self, input: list[Any], tools: list[Any], tool_choice: Any, config: Any) -> Any:
@@ -106,8 +113,7 @@ class OvdecodeAPI(ModelAPI):
 
         if tools:
             raise ConfigurationError("`tools` must be left out: models of this provider can't call any")
-        service = self._service = self._service or self._serve()
-        began = perf_counter()
+        service, began = self._loaded(), perf_counter()
         prompt = self._prompt(service.model, input)
         strategy = self._strategy(config)
         seed = secrets.randbits(32) if config.seed is None else config.seed
@@ -157,8 +163,11 @@ class OvdecodeAPI(ModelAPI):
 
     async def tokenize(self, text: str) -> list[int]:
         """The token ids of a text."""
-        service = self._service = self._service or self._serve()
-        return service.model.vocabulary.spelling.encode(text)
+        return self._loaded().model.vocabulary.spelling.encode(text)
+
+    def _loaded(self) -> Service:
+        self._service = self._service or self._serve()
+        return self._service
 
     def _prompt(self, model: Model, messages: list[Any]) -> list[int]:
         for message in messages:
@@ -182,10 +191,10 @@ class OvdecodeAPI(ModelAPI):
             if given:
                 self._say(f"`{self.named}` decodes, as it was named; what the settings ask for is left out: {given}")
             return self.named
-        penalties = {name: given.pop(name) for name in PENALTIES if name in given}
+        penalties = {name: value for name in PENALTIES if (value := given.pop(name, None))}
         if not given or given.get("temperature") == 0:
-            given = {"top_k": 1}
-        return Sampling(**given, **{name: value for name, value in penalties.items() if value})
+            return Greedy(processors=Sampling(**penalties).chain)
+        return Sampling(**given, **penalties)
 
     def _choice(self, generation: Generation, logprobs: bool) -> Any:
         from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, Logprobs

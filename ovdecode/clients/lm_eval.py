@@ -38,11 +38,14 @@ LONGEST = 2048
 class OvdecodeLM(TemplateLM):
     """The model `ovdecode` of lm-evaluation-harness. All requests of a call run in one batch.
 
-    Without a strategy, a task's `generation_kwargs` say how to decode, and mean what they mean to the harness's own `hf`
-    model: greedy decoding unless `do_sample`, and transformers' defaults. With one, that decodes, and only `until` and
-    `max_gen_toks` of the task are kept; a warning says what is not.
+    Without a strategy, a task's `generation_kwargs` say how to decode, and mean what they mean to the harness's own
+    `hf` model: greedy decoding unless `do_sample`, and transformers' defaults. With one, that decodes, and only `until`
+    and `max_gen_toks` of the task are kept; a warning says what is not.
 
     Log-likelihoods are the model's own, whatever the strategy is. Contexts that are too long lose their beginning.
+
+    The harness's cache (`--use_cache`) knows requests by their text alone: give each strategy and seed a file of its
+    own, and do without it where a task repeats its requests.
 
     Args:
         source: what `ovdecode.load` takes, or a loaded model.
@@ -84,7 +87,7 @@ class OvdecodeLM(TemplateLM):
 
         require_harness()
         super().__init__()
-        self.named = parse(strategy) if isinstance(strategy, str) else strategy
+        self.named = cast(Strategy, parse(strategy)) if isinstance(strategy, str) else strategy
         options: Any = {"precision": precision, "threads": threads, "device": device or "CPU"}
         self.model = source if isinstance(source, Model) else load(source, **options)
         self.max_new_tokens, self.seed = max_new_tokens, seed
@@ -200,9 +203,7 @@ class OvdecodeLM(TemplateLM):
         """What the harness keeps requests apart by."""
         return f"ovdecode__{self.model.name}"
 
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as text; without a generation prompt, its last message is left open."""
         from ovdecode.models.chat import find_chat_template, no_template, render_chat
 
@@ -257,7 +258,7 @@ class OvdecodeLM(TemplateLM):
             yield StopTokens([encoded[text] for text in sorted(special)])
 
     def _shortened(self, tokens: list[int], room: int) -> list[int]:
-        """The last tokens of a context, as many as there is room for; of an empty one, what stands for its beginning."""
+        """The last tokens of a context, as many as there is room for; of an empty one, the prefix."""
         if len(tokens) > room:
             self._say(f"contexts of more than {room} tokens lose their beginning")
         return tokens[-room:] or [self.prefix_token_id]
@@ -295,11 +296,14 @@ def evaluate(arguments: Items[str], model_args: Mapping[str, Any]) -> None:
     require_harness()
     from lm_eval.__main__ import cli_evaluate
 
-    command, *rest = arguments or ["--help"]
+    command, *rest = arguments or ["run"]
     if command not in ("ls", "validate"):
-        given = ["--model", "ovdecode", *(["--model_args", json.dumps(model_args)] if model_args else [])]
-        rest = [*given, *(rest if command == "run" else arguments)]
-        command = "run"
+        if command != "run":
+            command, rest = "run", list(arguments)
+        given = ["--model", "ovdecode", "--device", "CPU"]  # the harness's own default is a device of CUDA
+        if model_args:
+            given += ["--model_args", json.dumps(model_args)]
+        rest = [*given, *rest]
     before, sys.argv = sys.argv, ["lm-eval", command, *rest]
     try:
         cli_evaluate()
@@ -316,7 +320,7 @@ def _progress(what: str, count: int, disable: bool) -> Iterator[Any]:
 
 
 if not TYPE_CHECKING and find_spec("lm_eval") is not None:
-    import lm_eval.models  # the harness registers its own models only while none is registered
+    import lm_eval.models  # noqa: F401  the harness registers its own models only while none is registered
     from lm_eval.api.registry import register_model
 
     register_model("ovdecode")(OvdecodeLM)

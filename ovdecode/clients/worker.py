@@ -17,8 +17,10 @@ _Queue: TypeAlias = "SimpleQueue[tuple[Task, Future[Generation]] | None]"
 class Worker:
     """A thread that owns an engine. Tasks that come while it runs join its batch with the next inference.
 
-    There is no timer: it waits for a task when it has none, and takes what has come between two inferences. It ends with
-    `close`, when the last reference to this goes, or with the program.
+    A model is for one thread at a time: what a worker decodes with is decoded with nowhere else.
+
+    There is no timer: it waits for a task when it has none, and takes what has come between two inferences. It ends
+    with `close`, when the last reference to this goes, or with the program.
 
     Example:
         >>> import ovdecode as od

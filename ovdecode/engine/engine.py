@@ -81,9 +81,7 @@ class Engine:
             for events in rounds:
                 yield from events
 
-    def rounds(
-        self, tasks: Iterable[Task], *, pieces: bool = False
-    ) -> Generator[list[Piece | Generation], None, None]:
+    def rounds(self, tasks: Iterable[Task], *, pieces: bool = False) -> Generator[list[Piece | Generation], None, None]:
         """As `run`, but what came of each round is yielded when it is over, even if that is nothing: a caller that
         shows progress, or may have to stop, is asked after every inference."""
         waiting: Iterator[Task] | None = iter(tasks)

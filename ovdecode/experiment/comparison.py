@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
 import numpy as np
 
-from ovdecode.experiment.resampling import Estimate, Floats, bca_intervals, sign_flip_tests
+from ovdecode.experiment.resampling import Estimate, Floats, sign_flip_tests
 from ovdecode.experiment.scores import Scores, higher_is_better
 from ovdecode.experiment.statistics import cliffs_delta, cohens_d, differences, holm, prompts_needed
 
@@ -38,35 +38,45 @@ class Comparison:
     prompts_needed: int | None
 
 
-def compare(scores: Scores, baseline: int, level: float, seed: int) -> dict[str, dict[tuple[int, int], Comparison]]:
-    """How each method on each model differs from the baseline on that model, by metric and (model, strategy)."""
-    groups = [group for group in np.ndindex(len(scores.models), len(scores.strategies)) if group[1] != baseline]
-    keys = [(metric, group) for metric in scores.metrics for group in groups]
-    if not keys:
-        return {}
-    pairs = [(scores.metrics[metric][group], scores.metrics[metric][group[0], baseline]) for metric, group in keys]
-    apart = np.array([differences(*pair) for pair in pairs])
-    intervals = bca_intervals(apart, level, seed)
-    p_values = sign_flip_tests(apart, seed)
-    found: dict[str, dict[tuple[int, int], Comparison]] = {metric: {} for metric in scores.metrics}
-    for (metric, group), pair, gap, interval, p in zip(keys, pairs, apart, intervals, p_values, strict=True):
-        known = ~np.isnan(gap)
-        better, effect = oriented(gap, metric), cohens_d(*pair)
-        found[metric][group] = Comparison(
-            interval,
-            p=float(p),
-            p_adjusted=math.nan,
+Pairs = dict[tuple[str, int, int], tuple[Floats, Floats]]
+"""By metric, model and strategy: the method's values by prompt, and the baseline's on that model."""
+
+
+def pairs(scores: Scores, baseline: int) -> Pairs:
+    """What is to be compared: each method on each model with the baseline, in each metric."""
+    return {
+        (metric, model, strategy): (values[model, strategy], values[model, baseline])
+        for metric, values in scores.metrics.items()
+        for model, strategy in np.ndindex(len(scores.models), len(scores.strategies))
+        if strategy != baseline
+    }
+
+
+def compare(
+    compared: Pairs, intervals: Items[Estimate], level: float, seed: int
+) -> dict[tuple[str, int, int], Comparison]:
+    """The comparisons of pairs, whose differences have these intervals."""
+    found: dict[tuple[str, int, int], Comparison] = {}
+    apart = [differences(*pair) for pair in compared.values()]
+    p_values = sign_flip_tests(np.array(apart), seed) if apart else np.empty(0)
+    adjusted = np.empty(len(apart))
+    metrics = np.array([metric for metric, _, _ in compared])
+    for metric in set(metrics.tolist()):
+        adjusted[metrics == metric] = holm(p_values[metrics == metric])
+    for place, ((metric, model, strategy), (values, others)) in enumerate(compared.items()):
+        better, known = oriented(apart[place], metric), ~np.isnan(apart[place])
+        effect = cohens_d(values, others)
+        found[metric, model, strategy] = Comparison(
+            intervals[place],
+            p=float(p_values[place]),
+            p_adjusted=float(adjusted[place]),
             effect=effect,
-            delta=cliffs_delta(pair[0][known], pair[1][known]),
+            delta=cliffs_delta(values[known], others[known]),
             wins=int((better > 0).sum()),
             ties=int((better == 0).sum()),
             losses=int((better < 0).sum()),
             prompts_needed=prompts_needed(effect, level=level),
         )
-    for of_metric in found.values():
-        adjusted = holm([comparison.p for comparison in of_metric.values()])
-        for (group, comparison), p in zip(list(of_metric.items()), adjusted, strict=True):
-            of_metric[group] = replace(comparison, p_adjusted=float(p))
     return found
 
 

@@ -28,13 +28,13 @@ _MARKS = "osD^vPX*"
 def draw_intervals(summary: Summary, metric: str) -> Figure:
     """Every method's mean in a metric or cost, with its interval where there is one."""
     metric = chosen(metric, (*summary.metrics, *summary.costs), "metric")
-    rows = [row for row in summary.rows if not math.isnan(row.estimates[metric].value)]
-    figure, axes = _figure(6.4, 1.2 + 0.32 * len(rows))
-    for place, row in enumerate(rows):
+    figure, axes = _figure(6.4, 1.2 + 0.32 * len(summary.rows))
+    for place, row in enumerate(summary.rows):
         estimate = row.estimates[metric]
-        axes.errorbar(estimate.value, place, xerr=_arms(estimate), **_look(place))
-    axes.set_yticks(range(len(rows)), [_label(summary, row) for row in rows], parse_math=False)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+        if math.isfinite(estimate.value):
+            axes.errorbar(estimate.value, place, xerr=_arms(estimate), **_look(place))
+    axes.set_yticks(range(len(summary.rows)), [_label(summary, row) for row in summary.rows], parse_math=False)
+    axes.set_ylim(len(summary.rows) - 0.5, -0.5)
     axes.set_xlabel(titled(metric), parse_math=False)
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -50,7 +50,7 @@ def draw_tradeoff(summary: Summary, x: str, y: str) -> Figure:
     figure, axes = _figure(6.4, 4.4 + 0.2 * len(summary.rows))
     for place, row in enumerate(summary.rows):
         across, up = row.estimates[x], row.estimates[y]
-        if math.isnan(across.value) or math.isnan(up.value):
+        if not math.isfinite(across.value + up.value):
             continue
         arms = {"xerr": _arms(across), "yerr": _arms(up)}
         axes.errorbar(across.value, up.value, label=_label(summary, row), **arms, **_look(place))

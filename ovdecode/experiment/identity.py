@@ -29,7 +29,9 @@ def folder_digest(folder: ModelFolder) -> str:
     """
     files = [folder.xml, folder.xml.with_suffix(".bin")]
     files += [file for file in folder.path.iterdir() if file.suffix in (".json", ".jinja")]
-    contents = sorted((file.name, sha256_of(file)) for file in files if file.is_file() and file.name != _CONVERSION_NOTE)
+    contents = sorted(
+        (file.name, sha256_of(file)) for file in files if file.is_file() and file.name != _CONVERSION_NOTE
+    )
     return digest(contents)
 
 

@@ -17,9 +17,12 @@ SYNC_SECONDS = 10.0
 """How often what was appended is forced onto the disk. A process may die at any instant; only a machine that loses its
 power may lose this much."""
 
-_HEAD = b'{"crc":"'
-BODY = len(_HEAD) + len('00000000",')
+_HEAD = b'{"crc":"%08x",'
+BODY = len(_HEAD % 0)
 """Where the checked part of a line begins."""
+
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would change line breaks
 
 
 def process_name() -> str:
@@ -43,13 +46,13 @@ class Journal:
         """Add an object: one write of one line, so that it is there whole, or not at all.
 
         Raises:
-            StoreError: if it can't be written, as on a full disk. What was there before stays; a later `append` starts a
-                new file, so that half a line spoils nothing.
+            StoreError: if it can't be written, as on a full disk. What was there before stays; a later `append`
+                starts a new file, so that half a line spoils nothing.
         """
         line = encode(values)
         try:
             if self._file is None:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                self._file = os.open(self.path, _APPEND, 0o644)
             rest = memoryview(line)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
@@ -58,8 +61,8 @@ class Journal:
         except OSError as error:
             self._abandon()
             raise StoreError(
-                f"`{self.path.parent}` must be a folder with room to write, but: {error}. Everything finished before is "
-                "kept; make room and run again"
+                f"`{self.path.parent}` must be a folder with room to write, but: {error}. Everything finished before "
+                "is kept; make room and run again"
             ) from error
 
     def sync(self) -> None:
@@ -84,13 +87,13 @@ class Journal:
 
 def encode(values: dict[str, Any]) -> bytes:
     """An object as a line with a checksum, which is a JSON object itself."""
-    body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[1:]
-    return b'%s%08x",%s\n' % (_HEAD, zlib.crc32(body), body)
+    body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[1:] + b"\n"
+    return _HEAD % zlib.crc32(body) + body
 
 
 def is_whole(line: bytes) -> bool:
     """Whether a line is as it was written, to its line break."""
-    return line[len(_HEAD) : BODY - 2] == b"%08x" % zlib.crc32(memoryview(line)[BODY:-1])
+    return line[:BODY] == _HEAD % zlib.crc32(memoryview(line)[BODY:])
 
 
 def parse(line: bytes) -> dict[str, Any]:

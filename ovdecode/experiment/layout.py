@@ -30,7 +30,7 @@ def sheets(summary: Summary) -> list[Sheet]:
 
 def win_sheets(summary: Summary, metric: str) -> list[Sheet]:
     """On how many prompts each method is better than each other: a sheet for each model."""
-    names = summary.scores.strategies
+    names = [f"{number} {strategy}" for number, strategy in enumerate(summary.scores.strategies, start=1)]
     found = []
     for model in summary.scores.models:
         matrix = summary.win_matrix(metric, model).tolist()
@@ -42,7 +42,7 @@ def win_sheets(summary: Summary, metric: str) -> list[Sheet]:
         title = (
             f"{metric}{where}: on how many prompts the method of the line is {_better(metric)} than that of the column"
         )
-        found.append(Sheet(title, ("method", *names), tuple(rows)))
+        found.append(Sheet(title, ("method", *(name.partition(" ")[0] for name in names)), tuple(rows)))
     return found
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from collections.abc import Sequence as Items
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.prompts import Prompt
 from ovdecode.experiment.record import Record
 from ovdecode.experiment.store import Store
@@ -59,19 +59,31 @@ def measure(store: Store, model: Callable[[str], Model], go_on: Callable[[], boo
             store.append_set_values(*group, {spec: _measured_set(metric, results(store.set_places(*group)))})
 
 
-def _measured(metric: Metric, results: list[Result]) -> Items[float | Exception]:
+def _measured(metric: Metric, results: list[Result]) -> list[float | Exception]:
+    """The value for each text. Whatever a metric does, the results and the other metrics stand."""
     if not results:
         return []
     try:
-        return cast("TextMetric", metric).measure(results)
-    except Exception as error:  # of all these texts: whatever a metric does, the results and other metrics stand
+        values = cast("TextMetric", metric).measure(results)
+        if len(values) != len(results):
+            raise ConfigurationError(f"`measure` must give {len(results)} values for as many texts, got {len(values)}")
+    except Exception as error:
         return [error] * len(results)
+    return [_checked(value) for value in values]
 
 
 def _measured_set(metric: SetMetric, results: list[Result]) -> float | Exception:
     try:
-        return metric(results)
+        return _checked(metric(results))
     except Exception as error:
+        return error
+
+
+def _checked(value: float | Exception) -> float | Exception:
+    """A value as a number; if it is none, an error."""
+    try:
+        return value if isinstance(value, Exception) else float(value)
+    except (TypeError, ValueError) as error:
         return error
 
 

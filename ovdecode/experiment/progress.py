@@ -12,8 +12,8 @@ from time import perf_counter
 
 import numpy as np
 
+from ovdecode.experiment.cells import Cell
 from ovdecode.experiment.journal import process_name
-from ovdecode.experiment.plan import Cell
 from ovdecode.experiment.record import Record
 from ovdecode.experiment.store import Store
 
@@ -39,7 +39,7 @@ class Progress:
     """How far an experiment is.
 
     Attributes:
-        state: `decoding`, `waiting` for another process, or `measuring`.
+        state: `starting`, `decoding`, `waiting` for another process, `measuring` or `done`.
         rows: one a model and strategy.
         tokens_per_second: tokens of the results that came since the start, over that time.
         seconds_left: until all cells are finished, if they go on as they have; None if that can't be told yet.
@@ -102,7 +102,7 @@ class Meter:
         self.store, self._tell = store, tell
         self._path = store.folder / f"progress-{process_name()}.json"
         self._began, self._before, self._next = perf_counter(), len(store), 0.0
-        self._tokens = 0
+        self._tokens, self._state = 0, ""
         self.running: dict[str, Cell] = {}
         for path, progress in _files(store.folder):
             if time.time() - progress.updated > STALE:
@@ -113,10 +113,11 @@ class Meter:
         self._tokens += len(record.tokens)
         self.running.pop(record.key, None)
 
-    def tick(self, state: str, *, now: bool = False) -> None:
-        """Write, if it is time."""
-        if not now and perf_counter() < self._next:
+    def tick(self, state: str) -> None:
+        """Write, if it is time, or something else is done than before."""
+        if state == self._state and perf_counter() < self._next:
             return
+        self._state = state
         self._next = perf_counter() + EVERY
         progress = self._progress(state)
         scratch = self._path.with_suffix(".part")

@@ -1,12 +1,10 @@
-"""Where prompts come from: a list, or a file of text, JSON lines or comma-separated values."""
+"""The prompts of an experiment: a list, or a field of a file, with a template, a range and references."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,20 +14,10 @@ from string import Formatter
 from typing import Any
 
 from ovdecode.errors import ConfigurationError, PromptError
+from ovdecode.experiment.rows import Row, prompt_field, prompt_text, read_lines, read_rows
 from ovdecode.registry import unknown
 
-FIELDS = ("prompt", "question", "text", "turns")
-"""The fields that may hold a prompt, if none is named; the first that is there counts, of a list its first entry."""
-
-LONGEST = 4_000_000
-"""Characters of a prompt: more than any context holds, so that a file of another kind is refused at once."""
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson")
 _RANGE = re.compile(r"(\d*):(\d*)")
-
-Row = tuple[str, dict[str, Any]]
-"""Where a prompt was found, for messages, and the fields there."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,9 @@ class Prompts:
         if bool(self.texts) == (self.file is not None):
             raise ConfigurationError("`prompts` must be a list of texts, or name a `file`; one of the two")
         if self.references is not None and self.references_file is not None:
-            raise ConfigurationError("`references` and `references_file` of `prompts` can't both be given; leave one out")
+            raise ConfigurationError(
+                "`references` and `references_file` of `prompts` can't both be given; leave one out"
+            )
         if isinstance(self.references, str) == bool(self.texts) and self.references is not None:
             raise ConfigurationError(
                 "`references` of `prompts` must name a field of a `file`, or list the references of `texts`, "
@@ -161,11 +151,10 @@ class Prompts:
         else:
             name = prompt_field(values, where, self.field)
             if _is_conversation(values[name]):
-                messages = tuple({"role": each["role"], "content": each["content"]} for each in values[name])
-                return Prompt(index, messages[-1]["content"], messages, references)
+                talk = tuple({"role": each["role"], "content": each["content"]} for each in values[name])
+                return Prompt(index, talk[-1]["content"], talk, references)
             text = prompt_text(values[name], name, where)
-        messages = ({"role": "user", "content": text},) if self.chat else None
-        return Prompt(index, text, messages, references)
+        return Prompt(index, text, ({"role": "user", "content": text},) if self.chat else None, references)
 
     def _references(self, rows: list[Row]) -> list[tuple[str, ...]]:
         if self.references_file is not None:
@@ -173,8 +162,8 @@ class Prompts:
             lines = read_lines(file)
             if len(lines) != len(rows):
                 raise PromptError(
-                    f"`{file}` must have a line for each of the {len(rows)} prompts (blank lines are no prompts), but it "
-                    f"has {len(lines)}"
+                    f"`{file}` must have a line for each of the {len(rows)} prompts (blank lines are none), but it has "
+                    f"{len(lines)}"
                 )
             return [(line,) for line in lines]
         if isinstance(self.references, str):
@@ -193,138 +182,6 @@ class Prompts:
                 f"`lines` of `prompts` must be a range within the {count} prompts that there are, got {self.lines!r}"
             )
         return range(start, stop)
-
-
-def read_rows(file: Path) -> list[Row]:
-    """Every line of a file that is not blank: where it is, and its fields; a line of plain text has one, `text`.
-
-    Args:
-        file: says by its suffix what it holds: JSON objects, rows of a table, or text.
-
-    Raises:
-        PromptError: if it is missing, empty, not UTF-8 or not what its suffix says.
-    """
-    rows = list(_table(file) if file.suffix in _SEPARATORS else _lines(file))
-    if not rows:
-        raise PromptError(f"`{file}` must hold at least one prompt, but it is empty")
-    return rows
-
-
-def read_lines(file: Path) -> list[str]:
-    """The lines of a text file, without a byte-order mark and without what follows the last line break.
-
-    Raises:
-        PromptError: if it is missing or not UTF-8.
-    """
-    # Not `splitlines`, which also breaks at characters that a line of JSON may hold.
-    lines = [line.removesuffix("\r") for line in read_text(file).split("\n")]
-    return lines if lines[-1] else lines[:-1]
-
-
-def read_text(file: Path) -> str:
-    """A text file, without a byte-order mark.
-
-    Raises:
-        PromptError: if it is missing or not UTF-8.
-    """
-    if not file.is_file():
-        raise PromptError(f"`prompts` must name a file, but `{file}` is none; check the path")
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise PromptError(f"`prompts` must name a file that can be read, but `{file}` is not: {error}") from error
-    return decode(data, f"`{file}`").removeprefix("\ufeff")
-
-
-def decode(data: bytes, where: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        PromptError: if they are not UTF-8; the message names the line.
-    """
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PromptError(
-            f"{where} must be UTF-8 text, but line {line} holds the byte 0x{data[error.start]:02x}; "
-            "convert it first, say with `iconv -t utf-8`"
-        ) from error
-
-
-def prompt_field(values: Mapping[str, Any], where: str, field: str | None = None) -> str:
-    """The name of the field that holds the prompt.
-
-    Raises:
-        PromptError: if there is none.
-    """
-    wanted = FIELDS if field is None else (field,)
-    for name in wanted:
-        if name in values:
-            return name
-    hint = "name one with `field`" if field is None else "check `field`"
-    raise PromptError(
-        f"{where} must have the field {' or '.join(f'`{name}`' for name in wanted)}, but it has "
-        f"{', '.join(f'`{name}`' for name in values) or 'none'}; {hint}"
-    )
-
-
-def prompt_text(value: Any, name: str, where: str) -> str:
-    """A field as a prompt; of a list, its first entry.
-
-    Raises:
-        PromptError: if it is no text, empty, too long, or not to be written as UTF-8.
-    """
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, str) or not value.strip():
-        raise PromptError(f"`{name}` in {where} must be a text that is not empty, but it is {value!r:.60}")
-    if len(value) > LONGEST:
-        raise PromptError(
-            f"`{name}` in {where} must have at most {LONGEST:,} characters, but it has {len(value):,}; "
-            "shorten it, or leave it out with `lines`"
-        )
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(f"`{name}` in {where} must be text, but it holds half a surrogate pair: {error}") from error
-    return value
-
-
-def _lines(file: Path) -> Iterator[Row]:
-    objects = file.suffix in _JSON_LINES
-    for number, line in enumerate(read_lines(file), start=1):
-        if line.strip():
-            where = f"line {number} of `{file}`"
-            yield where, _object(line, where) if objects else {"text": line}
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise PromptError(f"{where} must be a JSON object, but it is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise PromptError(f"{where} must be a JSON object, but it is {type(values).__name__}")
-    return values
-
-
-def _table(file: Path) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(read_text(file), newline=""), delimiter=_SEPARATORS[file.suffix], strict=True)
-    try:
-        for values in reader:
-            where = f"line {reader.line_num} of `{file}`"
-            if None in values or None in values.values():
-                raise PromptError(
-                    f"{where} must have a value for each of {', '.join(f'`{name}`' for name in reader.fieldnames or ())}, "
-                    "but it has more or fewer; put quotes around a value that holds a separator"
-                )
-            yield where, dict(values)
-    except csv.Error as error:
-        raise PromptError(
-            f"line {reader.line_num} of `{file}` must be a row of comma-separated values, but: {error}"
-        ) from error
 
 
 def _filled(template: str, values: Mapping[str, Any], where: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ovdecode.experiment.plan import Cell, Experiment
+    from ovdecode.experiment.cells import Cell
+    from ovdecode.experiment.plan import Experiment
     from ovdecode.generation import Candidate, Generation
 
 

@@ -99,9 +99,13 @@ def _intervals(sample: Floats, prompts: int, level: float, seed: int) -> list[Es
     n = sample.shape[1]  # (methods, n), without NaN
     if n == 0:
         return [Estimate(math.nan, None, None, 0, prompts, "no values") for _ in sample]
-    means = sample.mean(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = sample.mean(1)
     needed = fewest_prompts(level)
-    reasons = [f"fewer than {needed} prompts" if n < needed else _degenerate(row) for row in sample]
+    reasons = [
+        f"fewer than {needed} prompts" if n < needed else _degenerate(row, mean)
+        for row, mean in zip(sample, means, strict=True)
+    ]
     usable = [index for index, reason in enumerate(reasons) if not reason]
     ends = dict(zip(usable, _bca(sample[usable], level, seed), strict=True))
     found = []
@@ -111,8 +115,8 @@ def _intervals(sample: Floats, prompts: int, level: float, seed: int) -> list[Es
     return found
 
 
-def _degenerate(row: Floats) -> str:
-    if not np.isfinite(row).all():
+def _degenerate(row: Floats, mean: float) -> str:
+    if not np.isfinite(mean):
         return "a value is infinite"
     return "all values are equal" if np.ptp(row) <= ROUNDING * np.abs(row).max() else ""
 
@@ -124,6 +128,7 @@ def _bca(sample: Floats, level: float, seed: int) -> list[tuple[float, float]]:
     below = ((drawn < means - rounding).mean(1) + (drawn <= means + rounding).mean(1)) / 2
     bias = ndtri(below)[:, None]
     apart = sample - means
+    apart /= np.abs(apart).max(1, keepdims=True)  # the cube of a large number, as of a perplexity, is none
     acceleration = (apart**3).sum(1) / (6 * (apart**2).sum(1) ** 1.5)
     shifted = bias + ndtri([(1 - level) / 2, (1 + level) / 2])  # (methods, 2)
     shares = ndtr(bias + shifted / (1 - acceleration[:, None] * shifted))

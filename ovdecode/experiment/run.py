@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 
 from ovdecode.errors import ConfigurationError
+from ovdecode.experiment.cells import Cell
 from ovdecode.experiment.claims import Claims
 from ovdecode.experiment.identity import digest
 from ovdecode.experiment.measure import measure
-from ovdecode.experiment.plan import Cell, Experiment
+from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.progress import Meter, Progress
 from ovdecode.experiment.prompts import Prompt
 from ovdecode.experiment.record import Record
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 Work: TypeAlias = tuple[Cell, Prompt]
 Executor: TypeAlias = Callable[[Experiment, Iterable[Work]], Generator[list[Record], None, None]]
-"""Decodes cells wherever it wants. It pulls cells from the iterable as it has room for them, and yields the records that
-were finished since the last time: often, even if there are none, since between two of these the caller shows progress
-and may end the run. All that goes in and out is plain data."""
+"""Decodes cells wherever it wants. It pulls cells from the iterable as it has room for them, and yields the records
+that were finished since the last time: often, even if there are none, since between two of these the caller shows
+progress and may end the run. All that goes in and out is plain data."""
 
 POLL = 0.2
 """Seconds between two looks at what other processes have done."""
@@ -49,8 +50,8 @@ def run(
 ) -> Store:
     """Decode what is missing of an experiment, measure what is missing, and return its store.
 
-    Killed at any instant and run again, it does the rest, and what is then in the store is what an undisturbed run would
-    have left there. Several processes may run the same experiment in the same folder: they share the work.
+    Killed at any instant and run again, it does the rest, and what is then in the store is what an undisturbed run
+    would have left there. Several processes may run the same experiment in the same folder: they share the work.
 
     Args:
         experiment: what to decode.
@@ -75,7 +76,7 @@ def run(
         _decode(store, executor, claims, meter, interruption, retry)
         if experiment.metrics and not interruption:
             _measure(store, loaded, claims, meter, interruption)
-        meter.tick("done", now=True)
+        meter.tick("done")
     if interruption:
         raise KeyboardInterrupt
     return store
@@ -102,6 +103,7 @@ class Models:
                 )
 
     def __call__(self, source: str) -> Model:
+        """The model of a source."""
         from ovdecode.loading import load
 
         if source not in self._loaded:
@@ -159,6 +161,7 @@ def _decode(
 ) -> None:
     """Decode what is missing, until nothing is: what other processes are at is waited for, or done if they die."""
     again = set(np.flatnonzero(store.failed).tolist()) if retry else set[int]()
+    meter.tick("starting")
     while not interruption:
         missing = sorted({*np.flatnonzero(~store.finished).tolist(), *again})
         if not missing:
@@ -182,15 +185,19 @@ def _decode(
 
 def _claimed(store: Store, claims: Claims, meter: Meter, places: list[int], again: set[int]) -> Iterator[Work]:
     """The cells that are still missing when their turn comes, and that no other process is at."""
+    taken = set[str]()
     for place in places:
         cell = store.cells[place]
-        if (store.finished_at(place) and place not in again) or not claims.take(cell.key):
+        if (store.finished_at(place) and place not in again) or cell.key in taken:
+            continue  # it is done, or under way for an equal prompt
+        if not claims.take(cell.key):
             continue
         store.refresh()  # another process may have finished it and given it back since
         if store.finished_at(place) and place not in again:
             claims.release(cell.key)
             continue
         again.discard(place)
+        taken.add(cell.key)
         meter.running[cell.key] = cell
         yield cell, store.prompts[cell.prompt]
 

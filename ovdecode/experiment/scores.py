@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,22 +18,15 @@ from ovdecode.registry import unknown
 from ovdecode.spec import parse
 
 if TYPE_CHECKING:
-    from ovdecode.experiment.record import Record
     from ovdecode.experiment.store import Store
 
-COSTS: Mapping[str, Callable[[Record], float]] = {
-    "tokens": lambda record: len(record.tokens),
-    "forwards": lambda record: record.forwards,
-    "tokens_per_second": lambda record: len(record.tokens) / record.seconds if record.seconds else math.nan,
-    "time_to_first_token": lambda record: record.time_to_first_token,
-}
-"""What every record says of its cost, whatever was measured."""
-_CHEAPER: Mapping[str, bool | None] = {
-    "tokens": None,
+_COSTS: Mapping[str, bool | None] = {
+    "length": None,
     "forwards": False,
     "tokens_per_second": True,
     "time_to_first_token": False,
 }
+"""What is known of every text's cost, whatever was measured; and whether more of it is better."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ class Scores:
 
     @classmethod
     def read(cls, store: Store, metrics: Items[str] | None = None) -> Scores:
-        """The scores in a store. Texts are read one by one, and none is kept.
+        """The scores in a store. No text is read.
 
         Args:
             store: of an experiment that may still run.
@@ -116,11 +109,13 @@ class Scores:
         sets: dict[str, Floats] = {}
         errors: dict[str, dict[tuple[int, int], dict[str, int]]] = {}
         for metric in wanted:
-            of_set, wrong = store.set_values(metric), store.set_errors(metric)
-            if wrong or not np.isnan(of_set).all():
-                sets[metric] = of_set
-                errors[metric] = {group: {error: 1} for group, error in wrong.items()}
-                continue
+            if not store.measured(metric).any():  # of no text alone: if at all, then of all of them together
+                of_set = store.set_values(metric)
+                wrong = store.set_errors(metric) if np.isnan(of_set).any() else {}
+                if wrong or not np.isnan(of_set).all():
+                    sets[metric] = of_set
+                    errors[metric] = {group: {error: 1} for group, error in wrong.items()}
+                    continue
             values[metric] = _by_prompt(store.values(metric))
             errors[metric] = {}
             for place, error in store.metric_errors(metric).items():
@@ -140,15 +135,10 @@ class Scores:
 
 
 def _costs(store: Store) -> dict[str, Floats]:
-    models = {name: index for index, name in enumerate(store.experiment.models)}
-    strategies = {name: index for index, name in enumerate(store.experiment.strategies)}
-    found = {name: np.full(store.shape, math.nan) for name in COSTS}
-    for record in store.records():
-        if record.error is None:
-            place = models[record.model], record.prompt, strategies[record.strategy], record.sample
-            for name, cost in COSTS.items():
-                found[name][place] = cost(record)
-    return {name: _by_prompt(values) for name, values in found.items()}
+    costs = store.costs()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.where(costs["seconds"] > 0, costs["length"] / costs["seconds"], math.nan)
+    return {name: _by_prompt(costs.get(name, rate)) for name in _COSTS}
 
 
 def _by_prompt(values: Floats) -> Floats:
@@ -175,8 +165,8 @@ def chosen(name: str, known: Items[str], family: str) -> str:
 
 def higher_is_better(metric: str) -> bool | None:
     """Whether more of a metric is what one wants; None if neither more nor less is, or it is not known."""
-    if metric in _CHEAPER:
-        return _CHEAPER[metric]
+    if metric in _COSTS:
+        return _COSTS[metric]
     try:
         return getattr(parse(metric, "metric"), "higher_is_better", None)
     except (ConfigurationError, LookupError):

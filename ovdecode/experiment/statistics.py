@@ -97,10 +97,12 @@ def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
     apart = apart[~np.isnan(apart)]
     if len(apart) < 2 or not np.isfinite(apart).all():
         return math.nan
-    mean, largest = float(apart.mean()), float(np.abs(apart).max())
-    if np.ptp(apart) <= ROUNDING * largest:
-        return math.copysign(math.inf, mean) if largest else 0.0
-    return mean / float(apart.std(ddof=1))
+    largest = float(np.abs(apart).max())
+    if not largest:
+        return 0.0
+    apart = np.ldexp(apart, -math.frexp(largest)[1])  # below 1, so that no square is too large
+    mean = float(apart.mean())
+    return math.copysign(math.inf, mean) if np.ptp(apart) <= ROUNDING else mean / float(apart.std(ddof=1))
 
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment import sheet
-from ovdecode.experiment.comparison import Comparison, compare, oriented
+from ovdecode.experiment.comparison import Comparison, compare, oriented, pairs
 from ovdecode.experiment.resampling import Estimate, bca_intervals
 from ovdecode.experiment.scores import Scores, chosen
-from ovdecode.experiment.statistics import win_matrix
+from ovdecode.experiment.statistics import differences, win_matrix
 
 if TYPE_CHECKING:
     import pandas
@@ -217,37 +217,36 @@ def summarise(scores: Scores, *, baseline: str | None = None, level: float = 0.9
         raise ConfigurationError(f"`level` must be above 0 and below 1, got {level!r}")
     if baseline is not None:
         baseline = chosen(baseline, scores.strategies, "strategy")
-    groups = list(product(range(len(scores.models)), range(len(scores.strategies))))
-    estimates = _estimates(scores, groups, level, seed)
-    compared = {} if baseline is None else compare(scores, scores.strategies.index(baseline), level, seed)
-    rows = [
+    groups = list(np.ndindex(len(scores.models), len(scores.strategies)))
+    compared = {} if baseline is None else pairs(scores, scores.strategies.index(baseline))
+    single = [
+        (name, *group, values[group]) for name, values in {**scores.metrics, **scores.costs}.items() for group in groups
+    ]
+    rows = [*(values for *_, values in single), *(differences(*pair) for pair in compared.values())]
+    intervals = bca_intervals(np.array(rows), level, seed) if rows else []  # all at once, from the same draws
+    estimates = {(name, *group): interval for (name, *group, _), interval in zip(single, intervals, strict=False)}
+    estimates |= {
+        (name, *group): _of_set(scores, name, group, float(values[group]))
+        for name, values in scores.sets.items()
+        for group in groups
+    }
+    comparisons = compare(compared, intervals[len(single) :], level, seed)
+    names = (*scores.metrics, *scores.sets, *scores.costs)
+    made = [
         Row(
             scores.models[model],
             scores.strategies[strategy],
             int(scores.finished[model, strategy]),
             int(scores.failed[model, strategy]),
-            {metric: found[model, strategy] for metric, found in estimates.items()},
-            {metric: found[model, strategy] for metric, found in compared.items() if (model, strategy) in found},
+            {name: estimates[name, model, strategy] for name in names},
+            {name: comparisons[key] for name in names if (key := (name, model, strategy)) in comparisons},
         )
         for model, strategy in groups
     ]
-    return Summary(tuple(rows), (*scores.metrics, *scores.sets), tuple(scores.costs), baseline, level, scores)
+    return Summary(tuple(made), (*scores.metrics, *scores.sets), tuple(scores.costs), baseline, level, scores)
 
 
-_Group = tuple[int, int]
-
-
-def _estimates(scores: Scores, groups: list[_Group], level: float, seed: int) -> dict[str, dict[_Group, Estimate]]:
-    arrays = {**scores.metrics, **scores.costs}
-    rows = [values[group] for values in arrays.values() for group in groups]
-    intervals = iter(bca_intervals(np.array(rows), level, seed)) if rows else iter(())
-    found = {name: {group: next(intervals) for group in groups} for name in arrays}
-    for name, values in scores.sets.items():
-        found[name] = {group: _of_set(scores, name, group, float(values[group])) for group in groups}
-    return found
-
-
-def _of_set(scores: Scores, metric: str, group: _Group, value: float) -> Estimate:
+def _of_set(scores: Scores, metric: str, group: tuple[int, int], value: float) -> Estimate:
     wrong = scores.errors.get(metric, {}).get(group)
     reason = next(iter(wrong)) if wrong else "one value for all texts together"
     return Estimate(value, None, None, 0, 0, "no value" if math.isnan(value) and not wrong else reason)

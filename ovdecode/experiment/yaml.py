@@ -10,18 +10,18 @@ import yaml
 from ovdecode.errors import ConfigurationError
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """PyYAML reads YAML 1.1, where `10:50` is 650, `no` is false, and `1e-3` is text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as the base class has it
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise yaml.MarkedYAMLError(problem=f"the key `{twice[0]}` is there twice", problem_mark=node.start_mark)
-    return loader.construct_mapping(node, deep=True)
+    return dict(loader.construct_mapping(node, deep=True))
 
 
 for _tag, _pattern, _first in [

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from typing import Any
 
+import numpy as np
+
 from ovdecode.engine import Engine, Piece, Task
 from ovdecode.engine.task import Prompt
-from ovdecode.generation import Generation
+from ovdecode.generation import Candidate, Generation
 from ovdecode.model import Model
 from ovdecode.sequence import Sequence
 from ovdecode.spec import parse
@@ -154,8 +156,8 @@ def law_isolation(
 def law_stopping(strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None) -> None:
     """Every result ends at its first stop, and says why; what is streamed is the text of the result.
 
-    Tried with end-of-text tokens, bounds, strings, token sequences, a function of the sequence, and a prompt
-    that is finished already.
+    Tried with end-of-text tokens, bounds, strings, token sequences, functions of the sequence, one of them of its
+    log-probability, and a prompt that is finished already.
 
     Raises:
         AssertionError: if it does not hold.
@@ -169,8 +171,9 @@ def law_stopping(strategy: Strategy, model: Model | None = None, prompts: Items[
         "loop:repeats=2",
         f"stop_tokens:sequences=[[1,2],[{EOS}]]",
         "max_new_tokens:count=1",
+        "confidence:threshold=-1,window=2",
     )
-    criteria = [None, Third(), *(parse(spec, "stopping") for spec in specs)]
+    criteria = [None, Third(), Unlikely(), *(parse(spec, "stopping") for spec in specs)]
     for prompt in prompts:
         finished = parse(f"max_length:length={len(_tokens(model, prompt))}", "stopping")
         for number, criterion in enumerate([*criteria, finished]):
@@ -189,6 +192,15 @@ class Third(StoppingCriterion):
         return StopReason("third") if late else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Unlikely(StoppingCriterion):
+    """What only the model's answers tell: all that was generated has a probability below e^-1.5."""
+
+    def __call__(self, sequence: Sequence) -> StopReason | None:
+        """A reason to stop there."""
+        return StopReason("unlikely") if sequence.logprob < -1.5 else None
+
+
 def _check_stop(law: str, task: Task) -> None:
     strategy, stop = task.method, task.criterion
     events = list(Engine().events([task]))
@@ -199,7 +211,7 @@ def _check_stop(law: str, task: Task) -> None:
     running = stop.begin(start)
     for candidate in generation.alternatives:
         begun = start.reopen(candidate.taken_back)
-        sequence = begun + list(candidate.tokens)
+        sequence = _with_logprobs(begun, candidate)
         for node in [begun, *sequence.path(begun.length)][:-1]:
             if reason := running(node):
                 seen = f"{sequence!r} {where}"
@@ -212,6 +224,16 @@ def _check_stop(law: str, task: Task) -> None:
         raise broken(law, strategy, f"the stream {pieces} {where}", expected)
     if not strategy.commits and pieces:
         raise broken(law, strategy, f"the stream {pieces} {where}", "none, as it does not `commits`")
+
+
+def _with_logprobs(begun: Sequence, candidate: Candidate) -> Sequence:
+    """What was generated after `begun`, as a sequence that knows its log-probability again."""
+    sequence = begun.apart()
+    for token, logprob in zip(candidate.tokens, candidate.token_logprobs, strict=True):
+        sequence.answered(np.full(sequence.vocabulary.size, logprob), 0.0)
+        sequence, before = sequence + token, sequence
+        before.forget_answer()
+    return sequence
 
 
 def law_purity(strategy: Strategy, model: Model | None = None, prompts: Items[Prompt] | None = None) -> None:

@@ -15,7 +15,7 @@ from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.processors.bias import ban, sort_tokens
+from ovdecode.strategies.processors.bias import TokenSet, ban
 
 
 @register("forced_tokens")
@@ -27,9 +27,9 @@ class ForcedTokens(LogitsProcessor):
     of them nothing changes. The token keeps its logit. If it is no candidate any more, nothing is left possible,
     and decoding ends with a `LogitsError` that says so: put this first in a chain.
 
-    Source: Hugging Face transformers, `ForcedBOSTokenLogitsProcessor` (one token, with a logit of 0, so that a
-    beam is not charged for it), and Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak
-    Supervision" (Whisper's `forced_decoder_ids`), arXiv:2212.04356.
+    Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision" (Whisper's
+    `forced_decoder_ids`), arXiv:2212.04356; Hugging Face transformers, `ForcedBOSTokenLogitsProcessor` (one token,
+    with a logit of 0, so that a beam is not charged for it).
 
     Args:
         tokens: token ids in their order, at least one.
@@ -41,6 +41,8 @@ class ForcedTokens(LogitsProcessor):
         >>> [ForcedTokens([2, 0])(row, prompt + generated).argmax() for generated in ([], [2], [2, 0])]
         [2, 0, 1]
     """
+
+    aliases = ("forced_decoder_ids",)
 
     tokens: Iterable[int]
 
@@ -64,16 +66,13 @@ class ForcedTokens(LogitsProcessor):
 
 @register("begin_suppress")
 @dataclass(frozen=True)
-class BeginSuppress(LogitsProcessor):
+class BeginSuppress(TokenSet):
     """All but the given tokens as the first that is generated.
 
     Law: directly after the prompt, the given tokens are impossible; later nothing changes.
 
     Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv:2212.04356
     (transformers' `begin_suppress_tokens`).
-
-    Args:
-        tokens: token ids, at least one; kept sorted, each once.
 
     Example:
         >>> import numpy as np
@@ -83,15 +82,6 @@ class BeginSuppress(LogitsProcessor):
         (2, 1)
     """
 
-    tokens: Iterable[int]
-
-    def __post_init__(self) -> None:
-        sort_tokens(self, self.tokens)
-
-    @cached_property
-    def _array(self) -> NDArray[np.intp]:
-        return np.array(self.tokens, np.intp)
-
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates, without the given ones at the first place."""
-        return candidates if sequence.generated_length else ban(candidates, self._array)
+        return candidates if sequence.generated_length else ban(candidates, self.ids)

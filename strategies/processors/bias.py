@@ -66,19 +66,35 @@ class LogitBias(LogitsProcessor):
         return add_bias(candidates, *self._arrays)
 
 
+@dataclass(frozen=True)
+class TokenSet(LogitsProcessor):
+    """A processor of one set of tokens.
+
+    Args:
+        tokens: token ids, at least one; kept sorted, each once.
+    """
+
+    tokens: Iterable[int]
+
+    def __post_init__(self) -> None:
+        sort_tokens(self, self.tokens)
+
+    @cached_property
+    def ids(self) -> NDArray[np.intp]:
+        """The tokens, shape (tokens,)."""
+        return np.array(self.tokens, np.intp)
+
+
 @register("allowed_tokens")
 @dataclass(frozen=True)
-class AllowedTokens(LogitsProcessor):
+class AllowedTokens(TokenSet):
     """Only the given tokens.
 
     Law: every other token is removed. If none of them is a candidate, nothing is left possible, and decoding
     ends with a `LogitsError` that says so. Add the EOS token if the text may end.
 
-    Source: Hugging Face transformers' `prefix_allowed_tokens_fn` is the same law with a set for each prefix
-    (De Cao, Izacard, Riedel, Petroni 2021, "Autoregressive Entity Retrieval", arXiv:2010.00904).
-
-    Args:
-        tokens: token ids, at least one; kept sorted, each once.
+    Source: De Cao, Izacard, Riedel, Petroni 2021, "Autoregressive Entity Retrieval", arXiv:2010.00904, with a set
+    for each prefix (Hugging Face transformers' `prefix_allowed_tokens_fn`).
 
     Example:
         >>> import numpy as np
@@ -87,23 +103,16 @@ class AllowedTokens(LogitsProcessor):
         Candidates({0: 1, 2: 2})
     """
 
-    tokens: Iterable[int]
-
-    def __post_init__(self) -> None:
-        sort_tokens(self, self.tokens)
-
-    @cached_property
-    def _array(self) -> NDArray[np.intp]:
-        return np.array(self.tokens, np.intp)
+    aliases = ("prefix_allowed_tokens_fn",)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """Those of the candidates that are allowed."""
-        return candidates.only(self._array)
+        return candidates.only(self.ids)
 
 
 @register("suppressed_tokens")
 @dataclass(frozen=True)
-class SuppressedTokens(LogitsProcessor):
+class SuppressedTokens(TokenSet):
     """All but the given tokens.
 
     Law: the given tokens become impossible (a logit of -inf, or removed once the candidates have been
@@ -112,9 +121,6 @@ class SuppressedTokens(LogitsProcessor):
     Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision" (Whisper's
     `suppress_tokens`), arXiv:2212.04356.
 
-    Args:
-        tokens: token ids, at least one; kept sorted, each once.
-
     Example:
         >>> import numpy as np
         >>> from ovdecode import Candidates, SuppressedTokens, Vocabulary
@@ -122,18 +128,9 @@ class SuppressedTokens(LogitsProcessor):
         2
     """
 
-    tokens: Iterable[int]
-
-    def __post_init__(self) -> None:
-        sort_tokens(self, self.tokens)
-
-    @cached_property
-    def _array(self) -> NDArray[np.intp]:
-        return np.array(self.tokens, np.intp)
-
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that are not suppressed."""
-        return ban(candidates, self._array)
+        return ban(candidates, self.ids)
 
 
 def ban(candidates: Candidates, tokens: NDArray[Any]) -> Candidates:

@@ -125,6 +125,8 @@ class JsonSchema(Constraint):
         ([1, 3, 4, 5, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5])
     """
 
+    aliases = ("guided_json",)
+
     schema: str | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -167,6 +169,8 @@ class Regex(Constraint):
         [[0], [1, 2, 3], [3]]
     """
 
+    aliases = ("guided_regex",)
+
     pattern: str
 
     def __post_init__(self) -> None:
@@ -202,6 +206,8 @@ class Grammar(Constraint):
         >>> [nested(row, prompt + tokens).ids.tolist() for tokens in ([], [0], [0, 1], [0, 1, 2])]
         [[0, 1], [0, 1], [2], [3]]
     """
+
+    aliases = ("lark",)
 
     lark: str
 

@@ -39,6 +39,8 @@ class MinNewTokens(LogitsProcessor):
         (2, 1)
     """
 
+    aliases = ("min_tokens",)
+
     count: int
 
     def __post_init__(self) -> None:

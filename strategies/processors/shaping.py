@@ -107,6 +107,8 @@ class Quadratic(LogitsProcessor):
         Candidates({0: 3, 1: 2.5, 2: -1.5})
     """
 
+    aliases = ("smoothing", "smoothing_factor")
+
     factor: float
     curve: float = 1.0
 

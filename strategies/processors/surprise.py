@@ -51,6 +51,8 @@ class Mirostat(LogitsProcessor):
         [0]
     """
 
+    aliases = ("mirostat_2",)
+
     tau: float = 5.0
     eta: float = 0.1
 

@@ -100,6 +100,8 @@ class TailFree(LogitsProcessor):
         [1, 2]
     """
 
+    aliases = ("tfs",)
+
     z: float = 0.95
 
     def __post_init__(self) -> None:

@@ -70,6 +70,8 @@ class DynamicTemperature(LogitsProcessor):
         Candidates({0: 0.5, 1: 0.5, 2: -inf, 3: -inf})
     """
 
+    aliases = ("dynatemp",)
+
     low: float
     high: float
     exponent: float = 1.0

@@ -35,6 +35,8 @@ class Epsilon(LogitsProcessor):
         [1, 2]
     """
 
+    aliases = ("epsilon_cutoff",)
+
     epsilon: float
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Eta(LogitsProcessor):
         >>> Eta(0.25)(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()    # 0.5 · 0.3
         [1, 2]
     """
+
+    aliases = ("eta_cutoff",)
 
     epsilon: float
 

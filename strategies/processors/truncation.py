@@ -82,6 +82,8 @@ class TopP(LogitsProcessor):
         [1, 2]
     """
 
+    aliases = ("nucleus",)
+
     p: float
 
     def __post_init__(self) -> None:
@@ -161,6 +163,8 @@ class Typical(LogitsProcessor):
         >>> Typical(0.8, ties="keep")(Candidates(np.log(probabilities)), Vocabulary(4).root).ids.tolist()
         [0, 1, 2, 3]
     """
+
+    aliases = ("typical_p", "locally_typical")
 
     mass: float
     ties: Ties = "lowest_id"

@@ -10,17 +10,14 @@ from ovdecode.forward import Forward, Logits
 from ovdecode.model import Model
 from ovdecode.plugin import require
 from ovdecode.processor import Chain, LogitsProcessor
-from ovdecode.proposer import Law, Proposer, Proposing
-from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.stopping import Stop
-from ovdecode.strategies.proposers.drawing import draw_chain
+from ovdecode.strategies.proposers.drawing import Drawing
 
 
 @register("draft_model")
 @dataclass(frozen=True)
-class DraftModel(Proposer):
+class DraftModel(Drawing):
     """Tokens that a smaller model of the same vocabulary draws, one after the other.
 
     The draft follows the law of the strategy that verifies it, with the draft model's logits: the same
@@ -44,6 +41,8 @@ class DraftModel(Proposer):
         ((1, 2, 0, 1, 2, 0, 1, 2), 2)
     """
 
+    aliases = ("assistant_model",)
+
     model: Model | str
     num_tokens: int = 4
     threshold: float | None = None
@@ -51,15 +50,9 @@ class DraftModel(Proposer):
 
     def __post_init__(self) -> None:
         require(self, "model", isinstance(self.model, Model | str), "a model, or the source of one")
-        require(self, "num_tokens", self.num_tokens >= 1, "at least 1")
-        above = self.threshold is None or 0 < self.threshold <= 1
-        require(self, "threshold", above, "above 0 and at most 1, or none")
+        super().__post_init__()
 
-    def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
-        """Decode with the draft model."""
-        options = self.processors, self.num_tokens, self.threshold
-        return (yield from draw_chain(self._ask, *options, sequence, stop, law, rng))
-
-    def _ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+    def ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+        """What the draft model says."""
         logits: Logits = yield Forward(sequence, model=self.model)
         return logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import index
@@ -11,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ovdecode.candidates import Candidates
+from ovdecode.errors import DeadEnd
 from ovdecode.forward import Forward, Logits
 from ovdecode.model import Model
 from ovdecode.plugin import one_of, require
@@ -79,9 +81,10 @@ class DraftTree(Proposer):
             rows = yield [Forward(tip, model=self.model) for _, tip in tips]
             grown = []
             for (place, tip), logits in zip(tips, rows, strict=True):
-                for token, drawn_from in islice(self._alternatives(logits, tip, law, rng), width):
-                    grown.append((len(nodes), tip + token))
-                    nodes.append((place, token, drawn_from))
+                with suppress(DeadEnd):
+                    for token, drawn_from in islice(self._alternatives(logits, tip, law, rng), width):
+                        grown.append((len(nodes), tip + token))
+                        nodes.append((place, token, drawn_from))
             tips = grown
         return tree(nodes)
 
@@ -92,6 +95,7 @@ class DraftTree(Proposer):
         candidates = self.processors(Candidates(logits), sequence)
         if self.alternatives == "top":
             best = candidates.top(max(self.widths))
+            best = best.keep(best.logits > -np.inf)
             for place in np.argsort(-best.logits, kind="stable"):
                 yield int(best.ids[place]), None
             return

@@ -9,17 +9,14 @@ from typing import Any
 from ovdecode.forward import Answer, Forward, Logits
 from ovdecode.plugin import require
 from ovdecode.processor import Chain, LogitsProcessor
-from ovdecode.proposer import Law, Proposer, Proposing
-from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.stopping import Stop
-from ovdecode.strategies.proposers.drawing import draw_chain
+from ovdecode.strategies.proposers.drawing import Drawing
 
 
 @register("early_exit")
 @dataclass(frozen=True)
-class EarlyExit(Proposer):
+class EarlyExit(Drawing):
     """Tokens that the model itself draws from what its LM head reads out after an inner layer.
 
     As with a draft model, the draft follows the law of the strategy that verifies it; read out after the last
@@ -47,6 +44,8 @@ class EarlyExit(Proposer):
         ((1, 2, 0, 1, 2, 0), 2, 4)
     """
 
+    aliases = ("layerskip",)
+
     layer: int
     num_tokens: int = 4
     threshold: float | None = None
@@ -54,16 +53,10 @@ class EarlyExit(Proposer):
 
     def __post_init__(self) -> None:
         require(self, "layer", self.layer >= 0, "at least 0")
-        require(self, "num_tokens", self.num_tokens >= 1, "at least 1")
-        above = self.threshold is None or 0 < self.threshold <= 1
-        require(self, "threshold", above, "above 0 and at most 1, or none")
+        super().__post_init__()
 
-    def propose(self, sequence: Sequence, stop: Stop, law: Law, rng: Random) -> Proposing:
-        """Decode with the inner layer."""
-        options = self.processors, self.num_tokens, self.threshold
-        return (yield from draw_chain(self._ask, *options, sequence, stop, law, rng))
-
-    def _ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+    def ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
+        """What the inner layer says."""
         answer: Answer = yield Forward(sequence, layers=(self.layer,), draft=True)
         assert answer.layers is not None
         logits: Logits = answer.layers[self.layer][0]

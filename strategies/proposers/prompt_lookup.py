@@ -39,6 +39,8 @@ class PromptLookup(Proposer):
         2
     """
 
+    aliases = ("ngram",)
+
     num_tokens: int = 10
     max_ngram: int = 3
     min_ngram: int = 1

@@ -52,6 +52,8 @@ class SuffixIndex(Proposer):
         ((0, 1, 2, 0, 1, 2), 2)
     """
 
+    aliases = ("suffix_decoding",)
+
     num_tokens: int = 16
     factor: float = 2.0
     min_probability: float = 0.1

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -41,14 +40,8 @@ class Confidence(StoppingCriterion):
     window: int = 32
 
     def __post_init__(self) -> None:
-        finite = isinstance(self.threshold, Real) and -math.inf < self.threshold <= 0
-        require(self, "threshold", finite, "a finite number of at most 0")
-        require(
-            self,
-            "window",
-            is_whole(self.window) and self.window >= 1,
-            "a whole number of at least 1",
-        )
+        require(self, "threshold", -math.inf < self.threshold <= 0, "a finite number of at most 0")
+        require(self, "window", self.window >= 1, "a whole number of at least 1")
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason that says how low the mean is."""

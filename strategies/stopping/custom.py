@@ -42,13 +42,7 @@ class When(StoppingCriterion):
     label: str = ""
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            "function",
-            callable(self.function),
-            "a function of a sequence, given in Python (no spec string)",
-        )
-        require(self, "label", isinstance(self.label, str), "a string")
+        require(self, "function", callable(self.function), "a function of a sequence, given in Python (no spec string)")
 
     def __str__(self) -> str:
         return f"when({self.label or getattr(self.function, '__name__', 'function')})"

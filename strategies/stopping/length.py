@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from numbers import Real
 from typing import ClassVar
 
 from ovdecode.errors import ConfigurationError
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -34,16 +33,12 @@ class MaxNewTokens(StoppingCriterion):
         None max_new_tokens(2)
     """
 
+    aliases = ("max_tokens",)
     bounded: ClassVar[bool] = True
     count: int
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            "count",
-            is_whole(self.count) and self.count >= 1,
-            "a whole number of at least 1",
-        )
+        require(self, "count", self.count >= 1, "a whole number of at least 1")
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason once `count` tokens are generated."""
@@ -77,12 +72,7 @@ class MaxLength(StoppingCriterion):
     length: int
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            "length",
-            is_whole(self.length) and self.length >= 1,
-            "a whole number of at least 1",
-        )
+        require(self, "length", self.length >= 1, "a whole number of at least 1")
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason once the sequence is `length` tokens long."""
@@ -117,8 +107,7 @@ class MaxTime(StoppingCriterion):
     seconds: float
 
     def __post_init__(self) -> None:
-        positive = isinstance(self.seconds, Real) and 0 < self.seconds < math.inf
-        require(self, "seconds", positive, "a finite number above 0")
+        require(self, "seconds", 0 < self.seconds < math.inf, "a finite number above 0")
 
     @staticmethod
     def clock() -> float:

@@ -40,6 +40,8 @@ class StopString(StoppingCriterion):
         StopReason(name='stop_string', detail='no', text_end=1)
     """
 
+    aliases = ("stop_words",)
+
     string: str | Iterable[str]
     keep: bool = False
 
@@ -50,7 +52,6 @@ class StopString(StoppingCriterion):
             require(self, "string", sound, 'a string that is not empty, or several (quote numbers: "3")')
             object.__setattr__(self, "string", strings if len(strings) > 1 else strings[0])
         require(self, "string", self.string != "", "a string that is not empty, or several")
-        require(self, "keep", isinstance(self.keep, bool), "true or false")
 
     @cached_property
     def _strings(self) -> tuple[str, ...]:
@@ -101,11 +102,10 @@ class StopRegex(StoppingCriterion):
 
     def __post_init__(self) -> None:
         try:
-            sound = isinstance(self.pattern, str) and re.search(self.pattern, "") is None
+            sound = re.search(self.pattern, "") is None
         except re.error as error:
             require(self, "pattern", False, f"a regular expression ({error})")
         require(self, "pattern", sound, "a regular expression that does not match the empty text")
-        require(self, "keep", isinstance(self.keep, bool), "true or false")
 
     @cached_property
     def _compiled(self) -> re.Pattern[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from operator import index
 from typing import NamedTuple
 
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Fold, Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -50,12 +50,7 @@ class ThinkingBudget(StoppingCriterion):
     closing: str | Iterable[int] = "</think>"
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            "count",
-            is_whole(self.count) and self.count >= 1,
-            "a whole number of at least 1",
-        )
+        require(self, "count", self.count >= 1, "a whole number of at least 1")
         for parameter in ("opening", "closing"):
             mark = getattr(self, parameter)
             if not isinstance(mark, str):
@@ -72,28 +67,29 @@ class ThinkingBudget(StoppingCriterion):
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason if the budget is spent and the thought goes on."""
-        thought = _thoughts(_mark(self.opening), _mark(self.closing), isinstance(self.opening, str))(sequence)
+        thought = self._thoughts(sequence)
         spent = thought.inside and thought.tokens >= self.count
         return StopReason(self.name, f"{self.count} tokens") if spent else None
 
+    @cached_property
+    def _thoughts(self) -> Fold[_Thought]:
+        """What is thought so far, which is the same for every budget with these marks."""
+        return Fold(_Thought(), self._read, key=(self.name, self.opening, self.closing))
 
-@cache
-def _thoughts(opening: bytes, closing: bytes, spelled: bool) -> Fold[_Thought]:
-    marks = (opening, closing)
-    longest = max(map(len, marks))
+    @cached_property
+    def _marks(self) -> tuple[bytes, bytes]:
+        return _mark(self.opening), _mark(self.closing)
 
-    def read(thought: _Thought, sequence: Sequence) -> _Thought:
-        spelling = sequence.vocabulary.spelling
-        piece = spelling.token_bytes(sequence.token) if spelled else _letter(sequence.token)
+    def _read(self, thought: _Thought, sequence: Sequence) -> _Thought:
+        spelled, marks = isinstance(self.opening, str), self._marks
+        piece = sequence.vocabulary.spelling.token_bytes(sequence.token) if spelled else _letter(sequence.token)
         inside = thought.inside
         tokens = thought.tokens + (inside and sequence.generated_length > 0)
         tail = thought.tail + piece
         while (start := _find(tail, marks[inside], 1 if spelled else 4)) >= 0:
             tail = tail[start + len(marks[inside]) :]
             inside, tokens = not inside, 0
-        return _Thought(inside, tokens, tail[-longest:])
-
-    return Fold(_Thought(), read)
+        return _Thought(inside, tokens, tail[-max(map(len, marks)) :])
 
 
 def _letter(token: int) -> bytes:

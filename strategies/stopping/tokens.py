@@ -9,7 +9,7 @@ from operator import index
 
 import numpy as np
 
-from ovdecode.plugin import is_whole, require
+from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
@@ -106,8 +106,8 @@ class Loop(StoppingCriterion):
     Law: holds if, for some period q up to `max_period`, the last q · `repeats` generated tokens are the same
     q tokens `repeats` times.
 
-    Source: the degeneration itself is described in Holtzman et al. 2020, "The Curious Case of Neural Text
-    Degeneration", arXiv:1904.09751.
+    Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751, on the
+    degeneration itself.
 
     Args:
         max_period: the longest loop looked for, in tokens; at least 1.
@@ -125,10 +125,8 @@ class Loop(StoppingCriterion):
     repeats: int = 6
 
     def __post_init__(self) -> None:
-        period = is_whole(self.max_period) and self.max_period >= 1
-        require(self, "max_period", period, "a whole number of at least 1")
-        repeats = is_whole(self.repeats) and self.repeats >= 2
-        require(self, "repeats", repeats, "a whole number of at least 2")
+        require(self, "max_period", self.max_period >= 1, "a whole number of at least 1")
+        require(self, "repeats", self.repeats >= 2, "a whole number of at least 2")
 
     def __call__(self, sequence: Sequence) -> StopReason | None:
         """A reason that names the period, if the tokens repeat."""

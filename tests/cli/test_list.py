@@ -10,7 +10,7 @@ import pytest
 
 import ovdecode as od
 from ovdecode import registry
-from ovdecode.cli.list_plugins import source_of, summary_of
+from ovdecode.cli.list_plugins import _parameters, source_of, summary_of
 from ovdecode.models import ModelFolder
 
 
@@ -31,6 +31,28 @@ def test_our_plugins_have_a_summary_and_a_source():
             if plugin.__module__.startswith("ovdecode.strategies."):
                 assert summary_of(plugin).endswith("."), name
                 assert source_of(plugin), name
+
+
+def test_values_are_shown_as_a_spec_has_them(run):
+    listed = run("list").stdout
+    assert r'sequence_breakers=["\n",":","\"",*]' in listed
+    assert "widths=[3,2,1,1]" in listed
+    assert "preset=none|hf|llama.cpp|genai|vllm|fairseq" in listed
+    assert "early_stopping=false|true|never" in listed
+    assert "strategy=(sampling)" in listed
+
+
+def test_no_source_is_cut_short():
+    for family in registry.GROUPS:
+        for name in registry.names(family):
+            source = source_of(registry.lookup(family, name))
+            assert source.count("(") == source.count(")"), source
+            assert source.count("`") % 2 == 0, source
+            assert "…" not in source
+
+
+def test_a_name_from_another_project_is_understood(run):
+    assert "unknown family or plugin `nucleus`; did you mean `top_p`" in run("list", "nucleus").stderr
 
 
 def test_one_family_and_one_plugin(run):
@@ -64,6 +86,11 @@ def test_broken_plugins_are_reported(run, monkeypatch):
         ("Adds\n    two.\n\n    Source: Doe and Roe 1999, \"Add\"; Poe.\n", "Adds two.", "Doe and Roe 1999"),
         ("Adds.\n    Source: folklore; of old.\n    Args:\n        a: b", "Adds.", "folklore"),
         ("Adds.\n    Sources: a long\n    way to Doe 1999.", "Adds.", "a long way to Doe 1999"),
+        ("Adds.\n\n    Source: pull request 5 (Doe, 2025), merged.", "Adds.", "pull request 5 (Doe, 2025)"),
+        ("Adds.\n\n    Source: plain adding; as in Doe 1999.", "Adds.", "plain adding"),
+        ("Adds.\n\n    Source: Roe's `add` (one) and Poe's. Both cite Doe 1999.", "Adds.", "Roe's `add`"),
+        ("Adds.\n\n    Source: J. Doe et al. 1999, \"Add\".", "Adds.", "J. Doe et al. 1999"),
+        ("Adds.\n\n    Source: Doe, " + "Roe, " * 20 + "Poe 1999.", "Adds.", "Doe et al. 1999"),
     ],
 )  # fmt: skip
 def test_docstrings_are_read_robustly(doc, summary, source):
@@ -77,6 +104,15 @@ def test_no_docstring():
         width: int = 3
 
     assert summary_of(Silent) == ""
+
+
+def test_a_plugin_with_an_annotation_that_cannot_be_resolved_is_listed():
+    @dataclass(frozen=True)
+    class Theirs(od.Strategy):
+        width: Unseen = 3  # noqa: F821
+        depth: int = 2
+
+    assert list(_parameters(Theirs)) == ["width=3", "depth=2"]
 
 
 def test_fetch_prints_the_folder(run, smollm2_folder: ModelFolder):

@@ -49,7 +49,7 @@ def test_baseline_metric_and_wins(store):
     result = report(store, "--baseline", "sampling", "--metric", "distinct_n")
     assert "distinct_n ↑: difference to sampling" in result.stdout
     assert "distinct_n: on how many prompts the method of the line is better" in result.stdout
-    assert "length" not in result.stdout
+    assert "length: difference" not in result.stdout
 
 
 def test_markdown_latex_csv_and_figures(store, tmp_path):

@@ -15,7 +15,7 @@ from time import monotonic, sleep
 from typing import Any
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 60
+PATIENCE = 30
 """Seconds after which a browser that says nothing is taken for dead."""
 
 

@@ -88,8 +88,9 @@ def run_and_die(folder: Path, writes: int, share: float) -> None:
 
 
 def killed_runs(folder: Path, times: int) -> list[int]:
-    """Start it again and again, and kill it: half the times in the midst of a write, half at any instant; how many cells
-    were finished after each."""
+    """Start it again and again, and kill it: half the times in the midst of a write, half at any instant.
+
+    Returns how many cells were finished after each."""
     rng = random.Random(0)
     finished = []
     for turn in range(times):

@@ -10,7 +10,7 @@ import pytest
 
 from ovdecode.errors import ConfigurationError, OvdecodeError, PromptError, UnknownNameError
 from ovdecode.experiment import Prompts
-from ovdecode.experiment.prompts import LONGEST
+from ovdecode.experiment.rows import LONGEST
 
 
 def texts(value: Any, folder: Path = Path()) -> list[str]:
@@ -26,7 +26,7 @@ def test_a_list_is_the_prompts_themselves():
 
 
 def test_files(tmp_path: Path):
-    (tmp_path / "lines.txt").write_text("\ufefftea\r\n\r\nrice, \"and\" more\n")
+    (tmp_path / "lines.txt").write_text('\ufefftea\r\n\r\nrice, "and" more\n')
     (tmp_path / "objects.jsonl").write_text('{"question": "tea"}\n\n{"question": "ri\u2028ce", "answer": 4}\n')
     (tmp_path / "table.csv").write_text('question,answer\ntea,1\n"ri\nce, ""more""",2\n')
     (tmp_path / "table.tsv").write_text("question\tanswer\ntea\t1\n")
@@ -98,7 +98,7 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes | None, options: di
 
 def test_a_prompt_of_ten_megabytes_is_refused_with_its_line(tmp_path: Path):
     (tmp_path / "long.jsonl").write_text('{"text": "tea"}\n' + json.dumps({"text": "x" * 10_000_000}))
-    message = "`text` in line 2 of .* must have at most 4,000,000 characters, but it has 10,000,000; shorten it, or leave"
+    message = "`text` in line 2 of .* must have at most 4,000,000 characters, but it has 10,000,000; shorten"
     with pytest.raises(PromptError, match=message):
         texts("long.jsonl", tmp_path)
     (tmp_path / "long.txt").write_text("x" * (LONGEST + 1))
@@ -128,7 +128,11 @@ def test_references_must_match_in_number(tmp_path: Path):
         ({}, ConfigurationError, "one of the two"),
         ({"flie": "a"}, UnknownNameError, "unknown key of `prompts` `flie`; did you mean `file`"),
         ({"file": "a", "chat": "yes"}, ConfigurationError, "`chat` of `prompts` must be true or false"),
-        ({"file": "a", "lines": 50}, ConfigurationError, "`lines` of `prompts` must be text, got 50; write it in quotes"),
+        (
+            {"file": "a", "lines": 50},
+            ConfigurationError,
+            "`lines` of `prompts` must be text, got 50; write",
+        ),
         ({"file": "a", "references": ["b"]}, ConfigurationError, "must name a field of a `file`, or list"),
         ({"texts": ["a"], "references": "b"}, ConfigurationError, "must name a field of a `file`, or list"),
     ],

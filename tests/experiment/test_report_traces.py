@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovdecode import Candidates, Forward, Greedy, Model, Strategy, SuppressedTokens, TableRunner, Task, parse, run, trace
+from ovdecode import (
+    Candidates,
+    Forward,
+    Greedy,
+    Model,
+    Strategy,
+    SuppressedTokens,
+    TableRunner,
+    Task,
+    parse,
+    run,
+    trace,
+)
 from ovdecode.experiment.report.traces import Alternative, Explored, Position, Trace, explore, trace_texts
 from ovdecode.generation import Generation
 from ovdecode.random import Random
@@ -72,7 +84,10 @@ def test_without_processors_nothing_is_removed() -> None:
 @pytest.mark.parametrize(
     ("spec", "stages"),
     [
-        ("sampling:temperature=0.5,top_k=2,processors=(min_p:p=0.1)", "min_p:p=0.1|temperature:temperature=0.5|top_k:k=2"),
+        (
+            "sampling:temperature=0.5,top_k=2,processors=(min_p:p=0.1)",
+            "min_p:p=0.1|temperature:temperature=0.5|top_k:k=2",
+        ),
         ("gumbel:strategy=(sampling:top_k=5),processors=(min_p:p=0.1)", "min_p:p=0.1|top_k:k=5"),
         ("speculative:strategy=(sampling:top_k=5)", "top_k:k=5"),
         ("best_of_n:strategy=(sampling:top_k=5)", "top_k:k=5"),

@@ -38,7 +38,9 @@ def test_nothing_is_an_empty_tree() -> None:
 
 
 @given(sequences, sequences)
-def test_every_sequence_is_in_it_and_nothing_else(found: list[tuple[int, ...]], branches: list[tuple[int, ...]]) -> None:
+def test_every_sequence_is_in_it_and_nothing_else(
+    found: list[tuple[int, ...]], branches: list[tuple[int, ...]]
+) -> None:
     nodes = tree_of(found, branches)
     given_ = {tokens[:end] for tokens in found + branches for end in range(1, len(tokens) + 1)}
     paths = spelled(nodes)

@@ -22,7 +22,7 @@ from ovdecode.errors import ConfigurationError, StoreError
 from ovdecode.experiment import Experiment, Record, Store, run
 from ovdecode.experiment.progress import Progress, read_progress
 from ovdecode.experiment.run import InProcess, Models, Work
-from ovdecode.metric import Result, TextMetric
+from ovdecode.metric import Result, SetMetric, TextMetric
 from ovdecode.models import ModelFolder
 
 
@@ -54,9 +54,7 @@ def test_a_run_fills_the_grid_in_its_order(tmp_path: Path):
 def test_results_equal_those_of_the_model_alone(tmp_path: Path):
     model = table_model()
     for record in go(tmp_path, experiment(strategies=[*STRATEGIES, "best_of_n:n=3"])).records():
-        alone = model.generate(
-            "ab"[record.prompt], record.strategy, max_new_tokens=4, seed=0, sample=record.sample
-        )
+        alone = model.generate("ab"[record.prompt], record.strategy, max_new_tokens=4, seed=0, sample=record.sample)
         assert (record.text, record.tokens, record.logprobs) == (alone.text, alone.tokens, alone.token_logprobs)
         assert record.score == alone.score
         several = [one.tokens for one in alone.alternatives] if len(alone.alternatives) > 1 else []
@@ -153,6 +151,42 @@ def test_a_metric_that_fails_on_one_text_fails_for_that_cell_alone(tmp_path: Pat
     assert Store.open(tmp_path).metric_errors("picky") == {}
 
 
+@pytest.mark.parametrize("given", [None, "much", []])
+def test_a_metric_that_gives_no_number_ends_nothing(tmp_path: Path, given: Any):
+    @od.register("wordy")
+    @dataclass(frozen=True)
+    class Wordy(TextMetric):
+        """Gives no number, and of two texts one value."""
+
+        def __call__(self, result: Result) -> float:
+            return given  # type: ignore[no-any-return]
+
+        def measure(self, results: Any) -> Any:
+            return super().measure(results) if given != [] else [1.0]
+
+    store = go(tmp_path, experiment(strategies=["greedy"], samples=1, metrics=["wordy", "length"]))
+    assert np.isnan(store.values("wordy")).all()
+    assert set(store.metric_errors("wordy")) == {0, 1}
+    assert (store.values("length") == 4).all()
+
+
+def test_a_set_metric_that_fails_is_that_sets_error(tmp_path: Path):
+    @od.register("picky_set")
+    @dataclass(frozen=True)
+    class PickySet(SetMetric):
+        """Refuses the texts of greedy decoding."""
+
+        def __call__(self, results: Any) -> float:
+            if results[0].strategy == "greedy":
+                raise ValueError("not these")
+            return float(len(results))
+
+    store = go(tmp_path, experiment(metrics=["picky_set"]))
+    assert store.set_errors("picky_set") == {(0, 0): "ValueError: not these"}
+    assert np.isnan(store.set_values("picky_set")[0, 0])
+    assert store.set_values("picky_set")[0, 1:].tolist() == [6.0, 6.0, 6.0]
+
+
 def test_metrics_that_are_added_later_are_measured_and_nothing_is_decoded(tmp_path: Path):
     go(tmp_path, experiment(metrics=[]))
 
@@ -206,7 +240,9 @@ def test_progress_can_be_watched_from_outside(tmp_path: Path):
         seen.append(read_progress(Store.open(tmp_path)))
 
     store = go(tmp_path, progress=look)
-    first, last = seen[0], seen[-1]
+    start, first, last = seen[0], seen[1], seen[-1]
+    assert start is not None
+    assert (start.state, start.finished) == ("starting", 0)
     assert first is not None
     assert first.state == "decoding"
     assert first.total == 24
@@ -250,3 +286,17 @@ def test_the_default_model(model: od.Model, smollm2_folder: ModelFolder, tmp_pat
     lazily = run(plan, tmp_path)
     assert [timeless(one) for one in lazily.records()] == [timeless(one) for one in store.records()]
     assert len(list(tmp_path.glob("results-*.jsonl"))) == 1
+
+
+def test_equal_prompts_share_one_result(tmp_path: Path):
+    """Only the last of them was found finished, so that a run decoded the others for ever."""
+    store = go(tmp_path, experiment(prompts=["a", "b", "a"], strategies=["sampling"]))
+    records = list(store.records())
+    assert [one.prompt for one in records] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [one.tokens for one in records[:3]] == [one.tokens for one in records[6:]]
+    assert len(store.keys()) == 6
+    assert len(list(tmp_path.glob("results-*"))) == 1
+    assert sum(len(file.read_text().splitlines()) for file in tmp_path.glob("results-*")) == 6
+    again = Store.open(tmp_path)
+    assert again.finished.all()
+    assert np.array_equal(again.values("length"), np.full(store.shape, 4.0))

@@ -30,7 +30,7 @@ MICE = [52, 104, 146, 10, 51, 30, 40, 27, 46]
 BOOT = [10, 12, 12.5, 12.5, 13.9, 15, 21, 22, 23, 34, 50, 81, 89, 121, 134, 213]
 """What scipy's own tests give to R's package boot."""
 MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
-"""Darwin's differences in eighths of an inch, Fisher 1935, section 17."""
+"""Darwin's differences in eighths of an inch, Fisher 1935, section 21."""
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
@@ -100,6 +100,14 @@ def test_an_interval_that_cannot_be_computed_says_why(values, reason):
     assert interval.n == len(known)
     assert interval.dropped == len(values) - len(known)
     assert interval.value == pytest.approx(np.mean(known)) if known else math.isnan(interval.value)
+
+
+def test_large_values_scale():
+    """The cube of a perplexity of 1e180 is no number, and once was no interval either."""
+    large = 2.0**600
+    small, huge = bca_interval(MICE), bca_interval(np.array(MICE) * large)
+    assert (huge.low / large, huge.high / large) == (small.low, small.high)
+    assert cohens_d(np.array(MICE) * large, np.zeros(9)) == pytest.approx(cohens_d(MICE, np.zeros(9)))
 
 
 def test_the_fewest_prompts_are_those_with_which_a_test_can_say_something():

@@ -28,7 +28,7 @@ def test_a_line_is_json_and_any_change_of_it_is_seen():
     assert is_whole(line)
     for place in range(len(line)):
         assert not is_whole(line[:place])
-        assert not is_whole(line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]) or place < 8  # `{"crc":"`
+        assert not is_whole(line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -187,7 +187,10 @@ def test_a_claim_holds_against_other_processes_only(tmp_path: Path):
     ("content", "message"),
     [
         (None, "must be a store, but it holds no manifest.json; check the path"),
-        ('{"format": 99}', "must be a store of format 1, but it is of format 99, which another version of ovdecode wrote"),
+        (
+            '{"format": 99}',
+            "must be a store of format 1, but it is of format 99, which another version",
+        ),
         ('{"form', "must be the manifest of a store, but it can't be read"),
         ("[]", "must be the manifest of a store, but it can't be read"),
     ],

@@ -1,8 +1,9 @@
-"""transformers' processors inside ours; all of it needs torch, which the continuous integration does not have."""
+"""transformers' processors inside ours; what they do themselves needs torch, which is not installed everywhere."""
 
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +51,60 @@ def test_without_torch_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         HFProcessor(lambda input_ids, scores: scores)(Candidates(np.zeros(4)), SEQUENCE)
 
 
+class Tensor(np.ndarray):
+    """What the adapter and a plain function need of a tensor, over the same memory."""
+
+    def numpy(self) -> np.ndarray:
+        return self.view(np.ndarray)
+
+    def fill_(self, value: float) -> Tensor:
+        self.fill(value)
+        return self
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def tensors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch, and where it is not installed at least the adapter's own work, on arrays in the place of tensors."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="torch is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: array.view(Tensor)))
+
+
+@pytest.mark.usefixtures("tensors")
+def test_the_object_sees_prompt_and_generated_tokens_and_the_whole_vocabulary() -> None:
+    seen = []
+
+    def spy(input_ids, scores):  # type: ignore[no-untyped-def]
+        seen.append((input_ids.tolist(), scores.tolist()))
+        return scores
+
+    HFProcessor(spy)(TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 0.0])), SEQUENCE), SEQUENCE)
+    assert seen == [([[0, 1, 1]], [[-np.inf, 3.0, 2.0, -np.inf]])]
+
+
+@pytest.mark.usefixtures("tensors")
+def test_what_is_impossible_stays_so() -> None:
+    zero = HFProcessor(lambda input_ids, scores: scores.fill_(0.0))
+    narrowed = zero(TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 0.0])), SEQUENCE), SEQUENCE)
+    assert narrowed.ids.tolist() == [1, 2]
+    dense = HFProcessor(lambda input_ids, scores: scores.fill_(1.0))
+    assert dense(Candidates(np.array([0.0, -np.inf])), SEQUENCE).logits.tolist() == [1.0, -np.inf]
+
+
+@pytest.mark.usefixtures("tensors")
+def test_an_object_that_writes_to_what_it_is_given_changes_nothing_of_ours() -> None:
+    row = np.array([1.0, 3.0, 2.0, 0.0], np.float32)
+
+    def careless(input_ids, scores):  # type: ignore[no-untyped-def]
+        input_ids.fill_(0)
+        return scores.fill_(0.0)
+
+    HFProcessor(careless)(Candidates(row), SEQUENCE)
+    assert row.tolist() == [1.0, 3.0, 2.0, 0.0]
+    assert SEQUENCE.tokens.tolist() == [0, 1, 1]
+
+
 class TestWithTorch:
     """What the objects themselves do."""
 
@@ -79,34 +134,6 @@ class TestWithTorch:
     def test_each_keeps_the_laws(self) -> None:
         for theirs, _ in self.pairs():
             check_processor(theirs)
-
-    def test_the_object_sees_prompt_and_generated_tokens_and_the_whole_vocabulary(self) -> None:
-        seen = []
-
-        def spy(input_ids, scores):  # type: ignore[no-untyped-def]
-            seen.append((input_ids.tolist(), scores.tolist()))
-            return scores
-
-        HFProcessor(spy)(TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 0.0])), SEQUENCE), SEQUENCE)
-        assert seen == [([[0, 1, 1]], [[-np.inf, 3.0, 2.0, -np.inf]])]
-
-    def test_what_is_impossible_stays_so(self) -> None:
-        zero = HFProcessor(lambda input_ids, scores: scores * 0)
-        narrowed = zero(TopK(2)(Candidates(np.array([1.0, 3.0, 2.0, 0.0])), SEQUENCE), SEQUENCE)
-        assert narrowed.ids.tolist() == [1, 2]
-        dense = HFProcessor(lambda input_ids, scores: scores.fill_(1.0))
-        assert dense(Candidates(np.array([0.0, -np.inf])), SEQUENCE).logits.tolist() == [1.0, -np.inf]
-
-    def test_an_object_that_writes_to_what_it_is_given_changes_nothing_of_ours(self) -> None:
-        row = np.array([1.0, 3.0, 2.0, 0.0], np.float32)
-
-        def careless(input_ids, scores):  # type: ignore[no-untyped-def]
-            input_ids.fill_(0)
-            return scores.fill_(0.0)
-
-        HFProcessor(careless)(Candidates(row), SEQUENCE)
-        assert row.tolist() == [1.0, 3.0, 2.0, 0.0]
-        assert SEQUENCE.tokens.tolist() == [0, 1, 1]
 
     def test_siblings_do_not_see_each_other(self) -> None:
         processor, row = self.pairs()[0][0], Candidates(np.array([4.0, 4.0, 4.0, 4.0]))

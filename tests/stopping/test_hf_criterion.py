@@ -1,8 +1,9 @@
-"""transformers' stopping criteria as ours; all of it needs torch, which the continuous integration does not have."""
+"""transformers' stopping criteria as ours; what they do themselves needs torch, which is not installed everywhere."""
 
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +31,25 @@ def test_without_torch_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ConfigurationError, match=r"`hf_criterion` must have `torch`.*pip install torch"):
         HFCriterion(lambda input_ids, scores: True)(PROMPT + 1)
+
+
+@pytest.mark.parametrize("asked", ["numpy", "torch"])
+def test_the_object_sees_all_tokens_once_one_is_generated(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if asked == "torch":
+        pytest.importorskip("torch", reason="torch is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: array))
+    seen = []
+
+    def ends_in_two(input_ids, scores):  # type: ignore[no-untyped-def]
+        seen.append(input_ids.tolist())
+        assert scores is None
+        return input_ids[:, -1] == 2
+
+    stop = HFCriterion(ends_in_two)
+    assert [stop(PROMPT), stop(PROMPT + 1)] == [None, None]
+    assert str(stop(PROMPT + 2)) == "hf_criterion(function)"
+    assert seen == [[[0, 3, 1]], [[0, 3, 2]]]
 
 
 class TestWithTorch:

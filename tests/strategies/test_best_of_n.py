@@ -19,6 +19,7 @@ from ovdecode import (
     SuppressedTokens,
     TableRunner,
     Task,
+    TokenHealing,
     parse,
     run,
 )
@@ -165,3 +166,24 @@ def test_tokens_that_were_forced_are_ranked_by_what_the_model_says_of_them() -> 
     assert [each.score for each in generation.alternatives] == pytest.approx(
         [2 * np.log(0.75), np.log(0.75) + np.log(0.25)]
     )
+
+
+@pytest.mark.parametrize("score", ["logprob", "mean_logprob"])
+@pytest.mark.parametrize("other", [False, True], ids=["itself", "another"])
+def test_the_tokens_of_a_reopened_prompt_count(score: Any, other: bool) -> None:
+    """The length was counted from the end of the prompt, though tokens of it were chosen again: the mean was of too
+    few tokens, and another model's log-probability left some out."""
+    model = Model(TableRunner({(): np.log([0.1, 0.2, 0.3, 0.4])}))
+    rater = model if other else None
+    method = BestOfN(2, TokenHealing(num_tokens=3), score=score, model=rater)
+    generation = model.generate([1, 0, 0, 0], method, max_new_tokens=4)
+    assert (generation.tokens, generation.taken_back) == ((0, 0, 0, 3), 3)
+    total = 3 * np.log(0.1) + np.log(0.4)
+    assert generation.score == pytest.approx(total if score == "logprob" else total / 4)
+
+
+def test_the_tokens_of_a_reopened_prompt_count_on_a_model(model: Model) -> None:
+    method = BestOfN(2, TokenHealing(), score="mean_logprob")
+    generation = model.generate("The capital of France is ", method, max_new_tokens=3)
+    assert generation.taken_back == 1
+    assert generation.score == pytest.approx(np.mean(generation.token_logprobs))

@@ -44,6 +44,23 @@ def test_the_scores_are_those_of_transformers() -> None:
     assert found == pytest.approx(np.array(expected), abs=1e-6)
 
 
+def test_what_is_impossible_without_the_prompt_is_not_infinitely_better_with_it() -> None:
+    # It was, and after that no token could be chosen: the logits held inf, or NaN for a scale of 1.
+    rows = {(0, 1): [2.0, 1.9, 0.0], (1,): [-math.inf, 0.0, 0.0], (): [0.0, 0.0, 0.0]}
+    model = Model(TableRunner(rows))
+    tokens = [
+        model.generate([0, 1], ClassifierFreeGuidance(scale), max_new_tokens=1).tokens for scale in (0, 0.5, 1, 1.5, 9)
+    ]
+    assert tokens == [(1,), (1,), (0,), (0,), (0,)]
+    # c for token 0, and c + (c − u) / 2 for the two others, where u is −log 2.
+    logits = [np.array(rows[key], np.float32) for key in ((0, 1), (1,))]
+    one, two, three = ClassifierFreeGuidance(1.5).combine(model.vocabulary.prompt([0]), logits[0], logits[1:])
+    total = math.log(math.exp(2.0) + math.exp(1.9) + 1)
+    assert [one, two, three] == pytest.approx(
+        [2 - total, 1.5 * (1.9 - total) + 0.5 * math.log(2), -1.5 * total + 0.5 * math.log(2)], abs=1e-5
+    )
+
+
 def test_the_extremes() -> None:
     first = {scale: MODEL.generate([0, 1], ClassifierFreeGuidance(scale), max_new_tokens=1) for scale in (0, 1, 9)}
     assert first[0].tokens == (0,)

@@ -76,6 +76,16 @@ def test_what_is_impossible_is_no_candidate() -> None:
         decode(FAMILIAR, 1, processors=AllowedTokens([0]) | AllowedTokens([1]))
 
 
+def test_a_hidden_state_of_zeros_resembles_nothing() -> None:
+    # Its cosine was 0 / 0, and then everything was NaN. Token 0 was said, and token 1 has a state of zeros:
+    # 0.4 p − 0.6 s is -0.36 and 0.16, in both steps.
+    hidden = {0: [1.0, 0.0], 1: [0.0, 0.0]}
+    zeros = Model(TableRunner({(): np.log([0.6, 0.4])}, hidden=lambda tokens: hidden[tokens[-1]]))
+    with np.errstate(all="raise"):
+        assert decode(zeros, 2) == (1, 1)
+        assert decode(zeros, 1, penalty_alpha=0.0) == (0,)
+
+
 def test_the_stop_ends_it() -> None:
     generation = model(0.4, 0.3, 0.1, 0.2, eos_token_ids=[2]).generate([0], ContrastiveSearch(), max_new_tokens=9)
     assert generation.tokens == (1, 2)

@@ -16,6 +16,7 @@ from ovdecode.errors import ConfigurationError, UnknownNameError
 from ovdecode.models import ModelFolder
 from ovdecode.numerics import log_softmax
 from ovdecode.strategies.generation_fields import DEFAULTS, REFUSED, WITHOUT_EFFECT
+from ovdecode.testing import distribution
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "presets" / "generate.json").read_text())
 TABLE = np.array(DATA["table"], np.float32)
@@ -153,6 +154,11 @@ def test_stopping() -> None:
             {"assistant_early_exit": 4, "num_assistant_tokens": 5, "assistant_confidence_threshold": 0.0},
             "speculative:proposer=(early_exit:layer=4,num_tokens=5)",
         ),
+        ({"do_sample": True, "num_return_sequences": 3}, "best_of_n:n=3,strategy=(sampling:preset=hf)"),
+        (
+            {"do_sample": True, "num_return_sequences": 2, "guidance_scale": 2.0},
+            "best_of_n:n=2,strategy=(cfg:guidance_scale=2.0,strategy=(sampling:preset=hf))",
+        ),
         ({"num_beams": 2, "penalty_alpha": 0.6, "prompt_lookup_num_tokens": 3}, "beam:num_beams=2"),
         ({"temperature": 0.3, "top_p": 0.5, "length_penalty": 2.0, "use_cache": False}, "greedy"),
     ],
@@ -170,7 +176,7 @@ def test_the_strategy_is_the_one_that_transformers_chooses(config: dict[str, Any
         ({"watermarking_config": {"bias": 2.0}}, "`watermarking_config`.*HFProcessor"),
         ({"dola_layers": "low"}, "`dola_layers`.*`dola`"),
         ({"remove_invalid_values": True}, "`remove_invalid_values`"),
-        ({"do_sample": True, "num_return_sequences": 3}, r"`num_return_sequences`.*Task\(..., sample=1\)"),
+        ({"num_return_sequences": 3}, "`num_return_sequences`.* 1 without beams or do_sample.* got 3"),
         ({"num_beams": 2, "forced_eos_token_id": 1}, "`forced_eos_token_id`.*num_beams"),
         ({"num_beams": 2, "guidance_scale": 2.0}, "`guidance_scale`.*num_beams"),
         ({"num_beams": 2, "renormalize_logits": True}, "`renormalize_logits`.*num_beams"),
@@ -195,6 +201,16 @@ def test_a_field_that_does_not_exist_is_an_error_that_names_the_nearest() -> Non
 def test_what_is_refused_may_be_switched_off() -> None:
     config = {"remove_invalid_values": False, "token_healing": False, "constraints": None, "bad_words_ids": []}
     assert from_generation_config(config)["strategy"] == od.Greedy()
+
+
+def test_several_samples_are_independent_draws() -> None:
+    """They were refused once, though `do_sample` with `num_return_sequences` is what many configurations say."""
+    table = Model(TableRunner({(): np.log([0.75, 0.25])}))
+    options = from_generation_config({"do_sample": True, "num_return_sequences": 2, "max_new_tokens": 1})
+    (generation,) = od.run([Task(table, [0], **options)])
+    assert [len(each.tokens) for each in generation.alternatives] == [1, 1]
+    found = distribution(options["strategy"], table, [0], max_new_tokens=1)
+    assert found == pytest.approx({(0,): 15 / 16, (1,): 1 / 16})  # the more probable token, unless both draws fail it
 
 
 def test_contrastive_search_and_guidance_run() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,25 +12,36 @@ from ovdecode import (
     BeamSearch,
     BestOfN,
     ClassifierFreeGuidance,
+    ContrastiveDecoding,
     ContrastiveSearch,
+    DExperts,
+    DoLa,
     DraftModel,
     Ensemble,
+    ExactSearch,
     Forward,
     Greedy,
     Guidance,
+    LogitsProcessor,
     Model,
+    ProxyTuning,
     Random,
     RepetitionPenalty,
     Sampling,
     Sequence,
+    Smc,
     Speculative,
+    StochasticBeamSearch,
     Strategy,
     TableRunner,
     Task,
+    TopK,
+    TopP,
     run,
 )
 from ovdecode.engine import Engine
 from ovdecode.forward import Answer
+from ovdecode.processor import Chain
 from ovdecode.runners.base import ModelRunner
 from ovdecode.strategy import Decoding
 from ovdecode.testing import distribution, law_nothing_left, table_model
@@ -118,6 +130,63 @@ def test_text_is_streamed_if_the_inner_strategy_streams(inner: Strategy, streams
     for guided in (Against(strategy=inner), ClassifierFreeGuidance(negative_prompt=[1], strategy=inner)):
         pieces = list(MODEL.stream([0], guided, max_new_tokens=4, ignore_eos=True))
         assert len(pieces) == (4 if streams else 1)
+
+
+# ---- Guidance in guidance ---------------------------------------------------------------------------------------
+
+GUIDES: dict[str, Guidance] = {
+    "cfg": ClassifierFreeGuidance(1.5),
+    "cfg below 1": ClassifierFreeGuidance(0.5),
+    "cfg of 1": ClassifierFreeGuidance(1.0),
+    "contrastive_decoding": ContrastiveDecoding(OTHER),
+    "contrastive_decoding with beta": ContrastiveDecoding(OTHER, beta=0.5),
+    "dexperts": DExperts(OTHER, THIRD, filter_p=0.6, strategy=Greedy()),
+    "dola": DoLa(layers=[1, 2]),
+    "product": Ensemble([OTHER]),
+    "mixture": Ensemble([OTHER], kind="mixture"),
+    "mixture of few": Ensemble([OTHER], kind="mixture", processors=TopK(2)),
+    "proxy_tuning": ProxyTuning(OTHER, THIRD),
+}
+START = (1, 2, 1, 2, 0)
+
+
+@cache
+def saying(name: str) -> Model:
+    """A model that says by itself what such a guide makes of `MODEL`, in texts that begin with `START`, and in those
+    that begin with its last token, which classifier-free guidance asks about."""
+
+    @cache
+    def logits(tokens: tuple[int, ...]) -> Any:
+        begin = START if tokens[: len(START)] == START else START[-1:]
+        answers: list[Any] = []
+
+        def ask(prompt: Sequence) -> Sequence:
+            for token in tokens[len(begin) :]:
+                prompt += token
+            return prompt
+
+        MODEL.generate(list(begin), replace(GUIDES[name], strategy=Asking(ask, answers)), max_new_tokens=1)
+        return answers[0]
+
+    def layer(number: int) -> Any:
+        def rows(tokens: tuple[int, ...]) -> Any:
+            (answer,) = MODEL.runner.forward([Forward(MODEL.vocabulary.prompt(tokens), layers=(number,))])
+            assert answer.layers is not None
+            return answer.layers[number][0]
+
+        return rows
+
+    table = TableRunner(logits, layers={number: layer(number) for number in range(4)})
+    return Model(table, tuple(MODEL.vocabulary.eos_token_ids))
+
+
+@pytest.mark.parametrize("inner", GUIDES)
+@pytest.mark.parametrize("outer", GUIDES)
+def test_any_guidance_around_any_other_as_if_the_model_itself_said_so(outer: str, inner: str) -> None:
+    # Those that mask tokens, around those that subtract what is said without the prompt, gave inf or NaN.
+    found = MODEL.generate(list(START), replace(GUIDES[outer], strategy=GUIDES[inner]), max_new_tokens=3)
+    expected = saying(outer).generate(list(START), GUIDES[inner], max_new_tokens=3)
+    assert found.tokens == expected.tokens
 
 
 # ---- What a companion is sent, and what comes of it ------------------------------------------------------------
@@ -275,6 +344,21 @@ def test_a_beam_at_a_dead_end_is_dropped() -> None:
     flat = Model(TableRunner({(): [0.0, 0.0, 0.0]}))
     search = Against(flat, strategy=BeamSearch(num_beams=2), processors=NothingAfterTwo())
     assert model.generate([0], search, max_new_tokens=2).tokens == (1, 0)
+
+
+@pytest.mark.parametrize("after", [Chain(), TopK(3), TopP(0.9)], ids=str)
+@pytest.mark.parametrize("inner", [BeamSearch(num_beams=2), ExactSearch(), StochasticBeamSearch(3), Smc(16)], ids=str)
+def test_a_dead_end_is_nothing_to_combine(inner: Strategy, after: LogitsProcessor) -> None:
+    # The processors after it failed, and then all beams; without them, -inf − -inf was computed, with a warning. What
+    # the combination brings back, as a mixture does, is no way on either.
+    model = Model(TableRunner({(0,): [0.0, 1.0, 1.5], (): [2.0, 1.0, 0.0]}))
+    flat = Model(TableRunner({(): [0.0, 0.0, 0.0]}))
+    chain = NothingAfterTwo() | after
+    outer = Ensemble([flat], kind="mixture", strategy=inner)
+    for strategy in (Against(flat, strategy=outer, processors=chain), replace(outer, processors=chain)):
+        with np.errstate(invalid="raise"):
+            generation = model.generate([0], strategy, max_new_tokens=2)
+        assert all(2 not in each.tokens[:1] for each in generation.alternatives)
 
 
 # ---- Errors and leftovers --------------------------------------------------------------------------------------

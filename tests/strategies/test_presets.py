@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from ovdecode import (
     parse,
 )
 from ovdecode.errors import ConfigurationError, UnknownNameError
-from ovdecode.strategies.presets import PRESETS
+from ovdecode.strategies.presets import PRESETS, Preset
 from ovdecode.testing import distribution
 
 DATA = Path(__file__).parents[1] / "data" / "presets"
@@ -31,6 +31,14 @@ EXACT = ["hf", "llama.cpp", "vllm", "fairseq"]
 """Engines whose distributions could be recorded; openvino.genai's could only be drawn from."""
 TOLERANCE = 2e-7
 """Engines compute in single precision, and seven places are recorded."""
+
+
+def test_the_names_of_presets_are_those_of_the_type() -> None:
+    assert list(PRESETS) == [None, *get_args(Preset)]
+    with pytest.raises(UnknownNameError, match=r"unknown preset of `sampling`: `lama\.cpp`; did you mean `llama\.cpp`"):
+        Sampling(preset="lama.cpp")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="known: fairseq, genai"):
+        Sampling(preset=[3])  # type: ignore[arg-type]
 
 
 def recorded(engine: str) -> list[Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,11 +138,18 @@ def test_spec_round_trip(spec: str) -> None:
         ({"top_p": 1.5}, "top_p"),
         ({"min_p": -0.1}, "min_p"),
         ({"typical": 0.0}, "typical"),
+        ({"top_n_sigma": 0.0}, "top_n_sigma"),
+        ({"dry_multiplier": -1.0}, "dry_multiplier"),
+        ({"xtc_probability": 2.0}, "xtc_probability"),
+        ({"xtc_probability": 0.5, "xtc_threshold": 0.9}, "xtc_threshold"),
+        ({"top_p": 1.5, "preset": "fairseq"}, "top_p"),
+        ({"temperature": -1.0, "preset": "hf"}, "temperature"),
     ],
 )
-def test_a_parameter_out_of_range_is_named(parameters: dict[str, float], named: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"`{named}`"):
-        Sampling(**parameters)  # type: ignore[arg-type]
+def test_a_parameter_out_of_range_is_named(parameters: dict[str, Any], named: str) -> None:
+    """It was once named as the processor's: `temperature` of `temperature`, `k` of `top_k`."""
+    with pytest.raises(ConfigurationError, match=f"^`{named}` of `sampling` must be "):
+        Sampling(**parameters)
 
 
 @pytest.mark.parametrize("temperature", ["1e-300", "1e-39", "1e-12"])

@@ -15,6 +15,7 @@ from ovdecode import (
     EarlyExit,
     Forward,
     Greedy,
+    JsonSchema,
     LogitsProcessor,
     MinP,
     Model,
@@ -22,6 +23,7 @@ from ovdecode import (
     Outcome,
     PromptLookup,
     Random,
+    Regex,
     RepetitionPenalty,
     Sampling,
     Sequence,
@@ -30,6 +32,7 @@ from ovdecode import (
     StopTokens,
     Strategy,
     SuffixIndex,
+    SuppressedTokens,
     TableRunner,
     Task,
     Temperature,
@@ -39,7 +42,7 @@ from ovdecode import (
     parse,
     run,
 )
-from ovdecode.errors import ConfigurationError, StrategyError
+from ovdecode.errors import ConfigurationError, LogitsError, StrategyError
 from ovdecode.forward import Logits
 from ovdecode.processor import Chain
 from ovdecode.proposer import Law, Proposer, Proposing, chain, continuations, tree
@@ -356,3 +359,60 @@ def test_a_parameter_out_of_range_is_named(build: Any, named: str) -> None:
 def test_a_draft_model_of_another_vocabulary_is_an_error(kind: Any) -> None:
     with pytest.raises(StrategyError, match=r"`speculative` .* vocabulary of 3 tokens"):
         TARGET.generate([0], Speculative(proposer=kind(noise(1, vocab=4))), max_new_tokens=2)
+
+
+# ---- Drafts at a dead end ----------------------------------------------------------------------------------
+
+# The model says b, the draft model a. After a, the language goes on with z, which is no token: a draft can get there.
+SAYS_B = Model(TableRunner({(): [0.0, 5.0, 0.0, 0.0]}, layers={1: {(): [9.0, 5.0, 0.0, 0.0]}}))
+SAYS_A = Model(TableRunner({(): [9.0, 5.0, 0.0, 0.0]}))
+LANGUAGE = Regex("az|b*")
+AT_A_DEAD_END = {
+    "model": lambda chain: DraftModel(SAYS_A, 3, processors=chain),
+    "layer": lambda chain: EarlyExit(1, 3, processors=chain),
+    "top tree": lambda chain: DraftTree(SAYS_A, (2, 2), processors=chain),
+    "distinct tree": lambda chain: DraftTree(SAYS_A, (2, 2), "distinct", processors=chain),
+    "independent tree": lambda chain: DraftTree(SAYS_A, (2, 2), "independent", processors=chain),
+}
+
+
+@pytest.mark.parametrize("make", AT_A_DEAD_END.values(), ids=AT_A_DEAD_END)
+@pytest.mark.parametrize(
+    ("law", "draft"),
+    [
+        (LANGUAGE, Chain()),  # the draft decides for a, and the law leaves nothing after it
+        (LANGUAGE | MinP(0.1), Chain()),  # and what comes after reads the best of nothing
+        (SuppressedTokens([0]), TopK(1)),  # the law excludes what the draft's own processors leave
+        (Chain(), SuppressedTokens([0, 1, 2, 3])),  # these leave nothing by themselves
+        (Chain(), SuppressedTokens([0, 1, 2, 3]) | MinP(0.1)),
+    ],
+    ids=["law", "law and more", "both", "draft", "draft and more"],
+)
+def test_a_draft_ends_at_a_dead_end(make: Any, law: LogitsProcessor, draft: LogitsProcessor) -> None:
+    """Any draft is right, but one at a dead end ended the decoding with an error."""
+    strategy = Speculative(Greedy(processors=law), make(draft))
+    assert SAYS_B.generate([3], strategy, max_new_tokens=3).tokens == (1, 1, 1)
+    sharp = Sampling(temperature=0.1, processors=law)
+    assert SAYS_B.generate([3], Speculative(sharp, make(draft)), max_new_tokens=3).tokens == (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Nonsense(LogitsProcessor):
+    """Leaves what is no number."""
+
+    def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
+        return candidates.with_logits(candidates.logits * np.nan)
+
+
+@pytest.mark.parametrize("make", AT_A_DEAD_END.values(), ids=AT_A_DEAD_END)
+def test_a_draft_of_what_is_no_number_is_an_error(make: Any) -> None:
+    with pytest.raises(LogitsError, match="not numbers"):
+        SAYS_B.generate([3], Speculative(Sampling(), make(Nonsense() | MinP(0.1))), max_new_tokens=3)
+
+
+def test_a_dead_end_on_a_model(model: Model) -> None:
+    """The draft's best token is no JSON where its own top-k leaves only that."""
+    schema = JsonSchema({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    plain = model.generate("Give JSON: ", Greedy(processors=schema), max_new_tokens=8)
+    drafted = Speculative(Greedy(processors=schema), DraftModel(model, processors=TopK(1)))
+    assert model.generate("Give JSON: ", drafted, max_new_tokens=8).tokens == plain.tokens

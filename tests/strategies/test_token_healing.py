@@ -13,10 +13,16 @@ import pytest
 from ovdecode import (
     BeamSearch,
     BestOfN,
+    ClassifierFreeGuidance,
+    DraftTree,
     Engine,
     GrammarComplete,
     Greedy,
+    GumbelSampling,
+    Jacobi,
     JsonSchema,
+    Lookahead,
+    Mbr,
     Model,
     Random,
     Regex,
@@ -25,9 +31,11 @@ from ovdecode import (
     Speculative,
     StopString,
     Strategy,
+    SuffixIndex,
     SuppressedTokens,
     TableRunner,
     Task,
+    Temperature,
     TokenHealing,
     Vocabulary,
     parse,
@@ -37,7 +45,7 @@ from ovdecode.engine import Piece
 from ovdecode.errors import ConfigurationError, StrategyError, TokenError
 from ovdecode.strategy import Decoding
 from ovdecode.testing import check_strategy, distribution
-from ovdecode.text import generated_text, owed
+from ovdecode.text import generated_text, owed, spells
 
 
 class Pieces:
@@ -163,6 +171,80 @@ def test_any_strategy_can_be_healed(inner: Strategy) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        Speculative(),
+        Speculative(proposer=SuffixIndex()),
+        Speculative(proposer=DraftTree(words({(): [0, 3, 0, 2, 1, 0, 0, 0]}), (3, 2))),
+        Jacobi(),
+        Lookahead(),
+    ],
+    ids=["lookup", "suffixes", "tree", "jacobi", "lookahead"],
+)
+@pytest.mark.parametrize("stop", [None, StopString("//"), StopString("h")], ids=str)
+def test_drafts_are_healed(inner: Strategy, stop: StopString | None) -> None:
+    """A draft that does not spell what the prompt lacks was shown to a stop that reads the text, which failed."""
+    model = words({(0,): [0, 1, 5, 0, 2, 0, 0, 0], (2,): [0, 0, 0, 0, 0, 9, 0, 0], (): [9, 0, 0, 0, 0, 0, 0, 0]})
+    prompt = [0, 2, 5, 0, 5, 0, 2, 5, 0, 1, 3]  # what came after token 0 before is token 2, and token 5, which is "a"
+    plain = model.generate(prompt, TokenHealing(), max_new_tokens=8, stop=stop)
+    drafted = model.generate(prompt, TokenHealing(inner), max_new_tokens=8, stop=stop)
+    assert (drafted.tokens, drafted.text, drafted.taken_back) == (plain.tokens, plain.text, 2)
+
+
+def test_a_draft_is_accepted_while_the_prompt_is_healed() -> None:
+    model = words({(0,): [0, 0, 9, 0, 0, 0, 0, 0], (2,): [0, 0, 0, 0, 0, 9, 0, 0], (): [9, 0, 0, 0, 0, 0, 0, 0]})
+    prompt = [0, 2, 5, 0, 2, 5, 0, 1, 3]
+    check_strategy(TokenHealing(Speculative()), model=model, prompts=[prompt])
+    generation = model.generate(prompt, TokenHealing(Speculative()), max_new_tokens=6, stop=StopString("x"))
+    assert (generation.tokens, generation.taken_back) == ((2, 5, 0, 2, 5, 0), 2)
+    assert generation.info == {"rounds": 2, "drafted": 5, "accepted": 5, "acceptance": 1.0}
+
+
+REFUSING = SuppressedTokens([1, 2, 4])
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        Speculative(Greedy(processors=REFUSING)),
+        Speculative(processors=REFUSING),
+        Jacobi(Greedy(processors=REFUSING)),
+        Lookahead(Greedy(processors=REFUSING)),
+        BestOfN(n=2, strategy=Greedy(processors=REFUSING)),
+        BestOfN(n=2, strategy=Speculative(Greedy(processors=REFUSING))),
+        GumbelSampling(Sampling(temperature=0.01, processors=REFUSING)),
+        ClassifierFreeGuidance(1.0, strategy=Greedy(processors=REFUSING)),
+        Mbr(2, Greedy(processors=REFUSING), references=Greedy(processors=REFUSING)),
+        TokenHealing(Greedy(processors=REFUSING)),
+    ],
+    ids=str,
+)
+def test_no_processor_inside_refuses_the_prompt(inner: Strategy) -> None:
+    """Only those of the strategy itself were left out where they refuse all; one further inside was a dead end."""
+    model = words({(): [0, 0, 9, 0, 0, 8, 7, 0]})
+    generation = model.generate([0, 1], TokenHealing(inner), max_new_tokens=3)
+    assert generation.tokens == (2, 5, 5)  # all of ":", ":/" and "://" are refused; later, "://" is
+
+
+def test_one_processor_of_several_is_left_out() -> None:
+    model = words({(): [0, 0, 9, 0, 0, 8, 7, 0]})
+    for inner in (
+        Greedy(processors=SuppressedTokens([2]) | REFUSING | Temperature(0.5)),
+        Speculative(Greedy(processors=REFUSING), processors=SuppressedTokens([2])),
+    ):
+        assert model.generate([0, 1], TokenHealing(inner), max_new_tokens=1).tokens == (1,)
+
+
+def test_a_healed_draft_on_a_model(model: Model) -> None:
+    """The prompt's end was drafted from its beginning, where what follows does not spell it."""
+    prompt, stop = "The url is http://www.example.com and again the url is http:", StopString("\n")
+    plain = model.generate(prompt, TokenHealing(), max_new_tokens=6, stop=stop)
+    for inner in (Speculative(), Lookahead()):
+        healed = model.generate(prompt, TokenHealing(inner), max_new_tokens=6, stop=stop)
+        assert (healed.tokens, healed.text) == (plain.tokens, plain.text)
+
+
 def test_healed_inside_another() -> None:
     generation = words().generate([0, 1, 3], BestOfN(n=3, strategy=TokenHealing(Sampling())), max_new_tokens=4)
     assert len(generation.alternatives) == 3
@@ -230,6 +312,12 @@ def test_a_reopened_prompt_is_one_node_beside_its_ancestor() -> None:
 def test_the_text_begins_after_what_is_owed(generated: list[int], text: str, rest: bytes) -> None:
     sequence = Vocabulary(26).prompt([3, 4, 5]).reopen(2) + generated
     assert (generated_text(sequence), generated_text(sequence, final=True), owed(sequence)) == (text, text, rest)
+
+
+@pytest.mark.parametrize(("generated", "holds"), [([], True), ([4], True), ([4, 5, 9], True), ([4, 6, 5], False)])
+def test_whether_what_is_owed_is_spelled(generated: list[int], holds: bool) -> None:
+    assert spells(Vocabulary(26).prompt([3, 4, 5]).reopen(2) + generated) is holds
+    assert spells(Vocabulary(26).prompt([3]) + generated)
 
 
 def test_what_is_owed_must_be_spelled() -> None:

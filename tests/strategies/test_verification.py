@@ -8,7 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovdecode import AdaptiveP, BeamSearch, Confidence, DraftModel, Engine, Lookahead, Sampling, Speculative, Task
+from ovdecode import (
+    AdaptiveP,
+    BeamSearch,
+    Confidence,
+    DraftModel,
+    DraftTree,
+    Engine,
+    Greedy,
+    Jacobi,
+    Lookahead,
+    Model,
+    Sampling,
+    Speculative,
+    StoppingCriterion,
+    Strategy,
+    TableRunner,
+    Task,
+    When,
+)
 from ovdecode.candidates import Candidates
 from ovdecode.proposer import Draft, Drafted
 from ovdecode.strategies.verification import choose
@@ -150,3 +168,46 @@ def test_a_draft_does_not_depend_on_what_a_neighbour_decodes(seed: int) -> None:
             together = max(Engine().run(beside), key=lambda generation: generation.index)
             assert alone.error is together.error is None
             assert (alone.tokens, dict(alone.info)) == (together.tokens, dict(together.info))
+
+
+MODEL = table_model()
+VERIFYING = [
+    Speculative(),
+    Speculative(proposer=DraftModel(MODEL, num_tokens=4)),
+    Speculative(proposer=DraftTree(MODEL, (2, 2, 1))),
+    Jacobi(),
+    Lookahead(),
+]
+TOLD = [Confidence(-1.0, window=2), When(lambda sequence: sequence.logprob < -1.5)]
+
+
+@pytest.mark.parametrize("stop", TOLD, ids=["confidence", "logprob"])
+@pytest.mark.parametrize("strategy", VERIFYING, ids=["lookup", "draft model", "tree", "jacobi", "lookahead"])
+def test_a_stop_that_reads_probabilities_ends_what_is_accepted(strategy: Strategy, stop: StoppingCriterion) -> None:
+    """A draft is judged without the probability of its tokens, so such a stop never ended it, and nothing asked again
+    once they were accepted: tokens past the stop were kept."""
+    for prompt in ([0], [1, 2, 1, 2, 1], [4, 3, 0, 0, 3, 0, 0]):
+        plain = MODEL.generate(prompt, Greedy(), max_new_tokens=9, stop=stop)
+        drafted = MODEL.generate(prompt, strategy, max_new_tokens=9, stop=stop)
+        assert drafted.tokens == plain.tokens
+        assert drafted.stop_reason == plain.stop_reason
+
+
+@pytest.mark.parametrize("strategy", [Speculative(), Jacobi(), Lookahead()], ids=lambda one: one.name)
+def test_a_stop_that_reads_probabilities_ends_what_is_copied(strategy: Strategy) -> None:
+    steady = Model(TableRunner({(): [0.0, 2.0, 0.0]}))
+    each = -np.log(1 + 2 * np.exp(-2))
+    for count in (5, 6, 7):
+        stop = When(lambda sequence, least=(count - 0.5) * each: sequence.logprob < least)
+        generation = steady.generate([1] * 8, strategy, max_new_tokens=20, stop=stop)
+        assert generation.tokens == (1,) * count
+        assert generation.info["accepted"] > 0
+
+
+def test_a_stop_that_reads_probabilities_on_a_model(model: Model) -> None:
+    prompt, stop = "Once upon a time, once upon a time,", Confidence(-1.5, window=2)
+    plain = model.generate(prompt, Greedy(), max_new_tokens=16, stop=stop)
+    drafted = model.generate(prompt, Speculative(proposer=DraftModel(model)), max_new_tokens=16, stop=stop)
+    assert len(plain.tokens) < 16  # it stops inside what a draft would go on with
+    assert (drafted.tokens, drafted.stop_reason) == (plain.tokens, plain.stop_reason)
+    assert drafted.info["accepted"] > 0

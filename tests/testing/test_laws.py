@@ -329,9 +329,22 @@ class TakingBack(Stepwise):
         return sequence
 
 
+@dataclass(frozen=True)
+class Unknowing(Stepwise):
+    """Asks about sequences whose probability is not known."""
+
+    def decode(self, prompt: Sequence, stop: Stop, rng: Random) -> Decoding:
+        sequence, apart = prompt, prompt.apart()
+        while not stop(apart):
+            token = int((yield sequence).argmax())
+            sequence, apart = sequence + token, apart + token
+        return sequence
+
+
 @pytest.mark.parametrize(
     ("strategy", "match"),
     [
+        (Unknowing(), "expected nothing after .* unlikely stops"),
         (Overrunning(), "expected nothing after"),
         (AtLeastOne(), "expected nothing after .* max_length"),
         (GivingUp(), "without a reason"),

@@ -1,9 +1,9 @@
 """The report: one page that shows what an experiment found, in any browser, without a network.
 
-    from ovdecode.experiment import Store
-    from ovdecode.experiment.report import write_report
+from ovdecode.experiment import Store
+from ovdecode.experiment.report import write_report
 
-    write_report(Store.open("my.store"), traces=40)
+write_report(Store.open("my.store"), traces=40)
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def write_report(
         store: finished or not.
         path: of the page; by default `report.html` in the store's folder.
         table: its figures, with a baseline or without; made here if None.
-        traces: for how many texts the model is asked again, so that the page shows what else was possible at each token,
-            which stage of the chain removed it, and everything that the method looked at. They are the first, prompt
-            by prompt. The model is loaded only for them.
+        traces: for how many texts the model is asked again, so that the page shows what else was possible at each
+            token, which stage of the chain removed it, and everything that the method looked at. They are the first
+            ones, prompt by prompt. The model is loaded only for them.
         models: models that are loaded already, by their source.
 
     Returns:
         The path.
 
     Raises:
-        ConfigurationError: if the extra `report` is not installed, or `traces` is below 0.
+        ConfigurationError: if the extra `report` is not installed, `traces` is below 0, or the file can't be written.
     """
     from ovdecode.experiment.table import summary
 
@@ -91,7 +91,10 @@ def write_report(
         texts_note=f"Of {len(chosen)} texts, the last {left_out} are not on this page." if left_out else "",
     )
     # A text may hold half of a surrogate pair, which no file can; in JSON its escape stands for it.
-    path.write_bytes(page.encode("utf-8", "backslashreplace"))
+    try:
+        path.write_bytes(page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise ConfigurationError(f"`path` must be a file that can be written, but: {error}") from error
     return path
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
+from functools import cache
 from typing import Any
 
 from ovdecode.errors import ConfigurationError
@@ -31,12 +32,17 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
     color = alt.Color("method:N", scale=domain, legend=None)
     rows, texts = alt.Data(name="rows"), alt.Data(name="texts")
 
-    hint = ["method:N", *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("x", "xlow", "xhigh", "y", "ylow", "yhigh"))]
+    hint = [
+        "method:N",
+        *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("x", "xlow", "xhigh", "y", "ylow", "yhigh")),
+    ]
     x = alt.X("x:Q", title="@x", scale=alt.Scale(zero=False))
     y = alt.Y("y:Q", title="@y", scale=alt.Scale(zero=False))
     points = alt.Chart(rows).encode(x=x, y=y, color=color)
     tradeoff = alt.layer(
-        points.transform_filter("datum.front").mark_line(strokeDash=[4, 3]).encode(color=alt.value("gray"), order="x:Q"),
+        points.transform_filter("datum.front")
+        .mark_line(strokeDash=[4, 3])
+        .encode(color=alt.value("gray"), order="x:Q"),
         points.mark_rule().encode(x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q"),
         points.mark_rule().encode(y=alt.Y("ylow:Q", title="@y"), y2="yhigh:Q"),
         points.mark_circle(size=110, opacity=1).encode(tooltip=hint),
@@ -46,13 +52,17 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
     method = alt.Y("method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=260))
     values = alt.Chart(texts).encode(x=alt.X("x:Q", title="@x", scale=alt.Scale(zero=False)), y=method, color=color)
     distribution = alt.layer(
-        values.mark_circle(size=14, opacity=0.35).encode(yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1, 2]))),
+        values.mark_circle(size=14, opacity=0.35).encode(
+            yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1, 2]))
+        ),
         values.mark_boxplot(size=10, outliers=False, opacity=0.8, rule={"color": "gray"}),
     ).properties(width="container", height=44 * len(methods))
 
     bars = alt.Chart(rows).encode(y=method, color=color)
     cost = alt.layer(
-        bars.mark_bar(opacity=0.75, height=alt.RelativeBandSize(0.6)).encode(x=alt.X("x:Q", title="@x"), tooltip=hint[:4]),
+        bars.mark_bar(opacity=0.75, height=alt.RelativeBandSize(0.6)).encode(
+            x=alt.X("x:Q", title="@x"), tooltip=hint[:4]
+        ),
         bars.mark_rule(strokeWidth=2).encode(x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q", color=alt.value("gray")),
     ).properties(width="container", height=26 * len(methods))
 
@@ -73,8 +83,12 @@ def library() -> str:
         from vl_convert import javascript_bundle
     except ImportError as error:
         raise _missing("vl-convert-python") from error
-    script: str = javascript_bundle()
-    return script
+    return _bundle(javascript_bundle)
+
+
+@cache  # it takes a second to make
+def _bundle(make: Callable[[str], str]) -> str:
+    return make("window.vegaEmbed = vegaEmbed;")
 
 
 def _altair() -> Any:

@@ -113,7 +113,9 @@ def _means(summary: Summary) -> list[Sheet]:
 
 def _sheets(summary: Summary) -> list[Sheet]:
     """How methods differ: from the baseline, and each from each."""
-    wins = [sheet for metric in summary.metrics if metric in summary.scores.metrics for sheet in win_sheets(summary, metric)]
+    wins = [
+        sheet for metric in summary.metrics if metric in summary.scores.metrics for sheet in win_sheets(summary, metric)
+    ]
     return [*summary.sheets()[len(_means(summary)) :], *wins]
 
 
@@ -140,7 +142,9 @@ def _numbers(estimate: Estimate) -> dict[str, float | None]:
 
 def _span(estimates: Iterable[Estimate]) -> tuple[float, float]:
     """From the lowest to the highest that a column's intervals reach."""
-    ends = [end for each in estimates for end in (each.value, each.low, each.high) if end is not None and math.isfinite(end)]
+    ends = [
+        end for each in estimates for end in (each.value, each.low, each.high) if end is not None and math.isfinite(end)
+    ]
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
@@ -148,7 +152,11 @@ def _cell(estimate: Estimate, span: tuple[float, float]) -> dict[str, Any]:
     """A cell of the table; with an interval, also where that lies in a column of width 100."""
     mean, _, interval = shown(estimate).partition(" ")
     count = f"n = {estimate.n} prompts" if estimate.n else ""
-    cell = {"value": "" if math.isnan(estimate.value) else estimate.value, "mean": mean, "interval": interval}
+    cell: dict[str, Any] = {
+        "value": "" if math.isnan(estimate.value) else estimate.value,
+        "mean": mean,
+        "interval": interval,
+    }
     cell["hint"] = "; ".join(filter(None, [count, estimate.reason]))
     cell["places"] = None
     low, high = span

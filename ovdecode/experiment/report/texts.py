@@ -72,7 +72,9 @@ def numbers(places: Iterable[int]) -> str:
 
 def surprises(logprobs: Iterable[float | None]) -> str:
     """Log-probabilities as thousandths of a nat of surprise; "x" where they are not known."""
-    return " ".join("x" if value is None or not math.isfinite(value) else str(round(-1000 * value)) for value in logprobs)
+    return " ".join(
+        "x" if value is None or not math.isfinite(value) else str(round(-1000 * value)) for value in logprobs
+    )
 
 
 def short(value: float | None) -> float | None:
@@ -163,7 +165,11 @@ class Texts:
             nodes = _tree(record, explored)
             if len(nodes) > 1:
                 entry["tree"] = [
-                    [node.parent, numbers(self.pieces.text(node.tokens, spelling)), -1 if node.rank is None else node.rank]
+                    [
+                        node.parent,
+                        numbers(self.pieces.text(node.tokens, spelling)),
+                        -1 if node.rank is None else node.rank,
+                    ]
                     for node in nodes
                 ]
                 entry["explored"] = isinstance(explored, Explored)

@@ -16,7 +16,7 @@ from ovdecode.processor import LogitsProcessor, trace
 from ovdecode.random import Random
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
-from ovdecode.strategy import Decoding, Strategy, gather, outcome
+from ovdecode.strategy import Decoding, Outcome, Strategy, gather, outcome
 
 CHUNK = 32
 """How many rows of logits are asked for at once: they are what a trace takes memory for."""
@@ -81,9 +81,7 @@ class Explored:
     branches: tuple[tuple[int, ...], ...]
 
 
-def trace_texts(
-    texts: Iterable[tuple[Task, tuple[int, ...], int]], alternatives: int = 8
-) -> list[Trace | Exception]:
+def trace_texts(texts: Iterable[tuple[Task, tuple[int, ...], int]], alternatives: int = 8) -> list[Trace | Exception]:
     """Trace finished texts, all of them in one batch.
 
     Args:
@@ -187,7 +185,7 @@ class _Exploring(_Observer):
                 try:
                     wanted = running.send(answers)
                 except StopIteration as finished:
-                    (result,) = finished.value
+                    result: Sequence | Outcome = finished.value[0]
                     break
                 for request in wanted:
                     if isinstance(request, Sequence) or request.model is None:

@@ -52,7 +52,7 @@ def tree_of(found: Iterable[tuple[int, ...]], branches: Iterable[tuple[int, ...]
 def _joined(children: Mapping[tuple[int, ...], Iterable[int]], ranks: Mapping[tuple[int, ...], int]) -> list[Node]:
     """Nodes of single tokens made into nodes of runs, in depth-first order."""
     nodes: list[Node] = []
-    todo = [((token,), -1) for token in reversed(list(children.get((), ())))]
+    todo: list[tuple[tuple[int, ...], int]] = [((token,), -1) for token in reversed(list(children.get((), ())))]
     while todo:
         path, parent = todo.pop()
         start = len(path) - 1

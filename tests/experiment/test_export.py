@@ -1,0 +1,58 @@
+"""Results for other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from experiment_tables import STRATEGIES, experiment, go
+
+from ovdecode.errors import ConfigurationError
+from ovdecode.experiment import Store
+from ovdecode.experiment.export import COLUMNS, export, query
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return go(tmp_path / "store", experiment(strategies=[*STRATEGIES, "speculative"]))
+
+
+def test_csv_and_json_lines_hold_every_cell(store: Store, tmp_path: Path):
+    export(store, tmp_path / "results.csv")
+    export(store, tmp_path / "results.jsonl")
+    with (tmp_path / "results.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    objects = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    records = list(store.records())
+    assert list(objects[0]) == list(table[0]) == [*COLUMNS, "metric:length", "metric:distinct_n"]
+    assert [row["text"] for row in table] == [row["text"] for row in objects] == [one.text for one in records]
+    assert json.loads(table[0]["tokens"]) == objects[0]["tokens"] == list(records[0].tokens)
+    assert [row["prompt_text"] for row in objects[::15]] == ["a", "b"]
+    assert {row["metric:length"] for row in objects} == {4.0}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_parquet_and_sql(store: Store, tmp_path: Path):
+    import duckdb
+
+    export(store, tmp_path / "results.parquet")
+    tokens = duckdb.sql(f"SELECT tokens FROM '{tmp_path}/results.parquet'").fetchall()
+    assert tokens == [(list(record.tokens),) for record in store.records()]
+    found = query(store, 'SELECT strategy, count(*), avg("metric:length") FROM results GROUP BY 1 ORDER BY 1')
+    assert found == [(strategy, 6, 4.0) for strategy in sorted([*STRATEGIES, "speculative"])]
+    with pytest.raises(ConfigurationError, match="a query must be SQL about the table `results`, but"):
+        query(store, "SELECT nothing")
+
+
+def test_what_cannot_be_exported(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigurationError, match=r"to \.csv, \.jsonl, \.parquet, but not to `results\.xlsx`"):
+        export(store, tmp_path / "results.xlsx")
+    with pytest.raises(ConfigurationError, match="must be a file that can be written"):
+        export(store, tmp_path / "no" / "results.csv")
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match="need DuckDB: pip install"):
+        export(store, tmp_path / "results.parquet")
+    assert not list(tmp_path.glob("results*"))
