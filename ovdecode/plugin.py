@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
+from weakref import WeakKeyDictionary
 
 from ovdecode.errors import ConfigurationError, ParameterError
 
@@ -98,17 +99,18 @@ def plugin_types(kind: type[Plugin], parameter: str) -> tuple[type[Plugin], ...]
     return tuple(alternatives) if sound else ()
 
 
+_known_hints: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
+"""Weak: a class that is local to a function holds what its methods hold, a sequence for one."""
+
+
 def type_hints(kind: type[Plugin]) -> dict[str, Any]:
     """The annotations of a plugin class by parameter; none of them if one can't be resolved."""
-    return _hints(cast(Any, kind))
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(kind)
-    except NameError:  # a name that only type checkers see, or that is local to a function
-        return {}
+    if kind not in _known_hints:
+        try:
+            _known_hints[kind] = get_type_hints(kind)
+        except NameError:  # a name that only type checkers see, or that is local to a function
+            _known_hints[kind] = {}
+    return _known_hints[kind]
 
 
 def require(plugin: Plugin, parameter: str, holds: bool, requirement: str) -> None:

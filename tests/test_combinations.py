@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_conformance import digits_model, every, example, strategy
+from test_conformance import digits_model, every, example, ours, strategy
 
 from ovdecode import (
     AStarSearch,
@@ -34,7 +34,6 @@ from ovdecode import (
     Task,
     TokenHealing,
     TopK,
-    registry,
 )
 from ovdecode.errors import DeadEnd, LogitsError
 from ovdecode.processor import LogitsProcessor
@@ -133,7 +132,7 @@ def test_a_processor_that_fails_is_no_dead_end(search: Strategy) -> None:
 
 AROUND = [
     outer
-    for outer in map(strategy, registry.names("strategy"))
+    for outer in map(strategy, ours("strategy"))
     if hasattr(outer, "strategy") and not isinstance(outer, Guidance | TokenHealing)
 ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -216,3 +218,22 @@ def test_of_two_that_announce_one_name_the_first_wins_and_that_is_told(
     (told,) = [record.getMessage() for record in caplog.records]
     assert "`greedy` is announced twice" in told
     assert "elsewhere:Greedy is left out" in told
+
+
+def test_a_class_that_is_local_to_a_function_is_not_kept() -> None:
+    """What its methods hold, a sequence for one, was held as long as the program ran, and so was its cache."""
+
+    def use() -> weakref.ref[type]:
+        @dataclass(frozen=True)
+        class Local(od.Strategy):
+            width: int = 3
+
+            def decode(self, prompt, stop, rng):  # type: ignore[no-untyped-def]
+                yield prompt
+
+        Local(4)
+        return weakref.ref(Local)
+
+    gone = use()
+    gc.collect()
+    assert gone() is None
