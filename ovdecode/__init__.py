@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ovdecode.engine import Engine as Engine
     from ovdecode.engine import Piece as Piece
     from ovdecode.engine import Task as Task
+    from ovdecode.fold import Fold as Fold
     from ovdecode.forward import Answer as Answer
     from ovdecode.forward import Forward as Forward
     from ovdecode.generation import Cost as Cost
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from ovdecode.random import Random as Random
     from ovdecode.registry import register as register
     from ovdecode.runners.table import TableRunner as TableRunner
-    from ovdecode.sequence import Fold as Fold
     from ovdecode.sequence import Sequence as Sequence
     from ovdecode.spec import parse as parse
     from ovdecode.stopping import StoppingCriterion as StoppingCriterion
@@ -56,7 +56,7 @@ _HOME = {
     "Candidates": "candidates",
     "Cost": "generation",
     "Engine": "engine",
-    "Fold": "sequence",
+    "Fold": "fold",
     "Forward": "forward",
     "Generation": "generation",
     "Guidance": "guidance",

@@ -6,7 +6,8 @@ import codecs
 from typing import NamedTuple
 
 from ovdecode.errors import StrategyError
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.fold import Fold
+from ovdecode.sequence import Sequence
 
 _RECENT = 256
 

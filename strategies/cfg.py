@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ovdecode.fold import Fold
 from ovdecode.forward import Forward, Logits
 from ovdecode.guidance import Guidance
 from ovdecode.numerics import log_softmax
 from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.sequence import Sequence
 from ovdecode.strategies.contrast import steered
 from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategy import Strategy

@@ -9,10 +9,11 @@ import numpy as np
 
 from ovdecode.candidates import Candidates
 from ovdecode.errors import LogitsError
+from ovdecode.fold import Fold
 from ovdecode.plugin import require
 from ovdecode.random import Random
 from ovdecode.registry import register
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategies.beams import BeamStrategy, Search
 from ovdecode.strategies.extensions import Extensions, length_bound, next_tokens

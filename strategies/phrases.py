@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, NamedTuple
 
-from ovdecode.sequence import Fold
+from ovdecode.fold import Fold
 from ovdecode.vocabulary import Spelling
 
 Phrase = tuple[int, ...]

@@ -13,10 +13,11 @@ from weakref import WeakKeyDictionary
 
 from ovdecode.candidates import Candidates, Mask
 from ovdecode.errors import LogitsError
+from ovdecode.fold import Fold
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.matching import State, problem, root_state
 from ovdecode.text import generated_text
 from ovdecode.vocabulary import Vocabulary

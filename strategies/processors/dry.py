@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
+from ovdecode.fold import Fold
 from ovdecode.plugin import is_whole, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.bias import add_bias
 
 _EXCESS = 50

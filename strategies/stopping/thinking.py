@@ -8,9 +8,10 @@ from functools import cached_property
 from operator import index
 from typing import NamedTuple
 
+from ovdecode.fold import Fold
 from ovdecode.plugin import require
 from ovdecode.registry import register
-from ovdecode.sequence import Fold, Sequence
+from ovdecode.sequence import Sequence
 from ovdecode.stopping import StoppingCriterion, StopReason
 
 
