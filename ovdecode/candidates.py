@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import Floats, best_index, log_softmax, logsumexp, top_indices
+from ovdecode.numerics import Floats, best_index, in_blocks, logsumexp, top_indices, total, weighted_sum
 
 if TYPE_CHECKING:
     from ovdecode.random import Random
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 _SINGLE = 1e-20, 1e20
 """Between these divisors, single precision holds the quotients of logits."""
+_FEW = 512
+_LEAST = 1e-30
+"""Below this weight, single precision has few digits left."""
 
 
 def _bounded(divisor: float) -> float:
@@ -63,11 +66,13 @@ class Candidates:
     @cached_property
     def logits(self) -> Floats:
         """Logits, shape (n,)."""
-        if self._divisor == 1:
-            return self._undivided
+        return self._undivided if self._divisor == 1 else self._divided(self._undivided)
+
+    def _divided(self, logits: Floats) -> Floats:
+        """Some of the undivided logits, shape (n,), as `logits` has them."""
         if not _SINGLE[0] < self._divisor < _SINGLE[1]:
-            return self._undivided.astype(np.float64) / _bounded(self._divisor)
-        divided: Floats = self._undivided / self._undivided.dtype.type(self._divisor)
+            return logits.astype(np.float64) / _bounded(self._divisor)
+        divided: Floats = logits / logits.dtype.type(self._divisor)
         return divided
 
     @property
@@ -86,9 +91,8 @@ class Candidates:
     @cached_property
     def probabilities(self) -> Floats:
         """Normalised over what is left, shape (n,)."""
-        weights = self.weights
         # A double-precision divisor would take the whole row through a slow casting loop.
-        probabilities: Floats = weights / weights.dtype.type(weights.sum(dtype=np.float64))
+        probabilities: Floats = self.weights / self.weights.dtype.type(self.mass)
         return probabilities
 
     def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
@@ -104,7 +108,8 @@ class Candidates:
     @cached_property
     def logprobs(self) -> Floats:
         """Log of `probabilities`, shape (n,)."""
-        return log_softmax(self.checked)
+        logprobs: Floats = self.checked - self.logits.dtype.type(self.logsumexp)
+        return logprobs
 
     @property
     def weights(self) -> Floats:
@@ -113,6 +118,20 @@ class Candidates:
             weights = np.subtract(self.checked, self.logits.dtype.type(self.peak))
             self._weights = np.exp(weights, out=weights)
         return self._weights
+
+    @cached_property
+    def mass(self) -> float:
+        """The sum of `weights`."""
+        return total(self.weights)
+
+    @cached_property
+    def logsumexp(self) -> float:
+        """Log of the sum of the logits' exponentials; `logprobs` are the logits less this."""
+        return self.peak + math.log(self.mass / float(self.weights.max()))
+
+    def mean(self, values: Floats) -> float:
+        """The mean under `probabilities` of a number that each token has, shape (n,); of any where it is impossible."""
+        return weighted_sum(self.weights, values) / self.mass
 
     @cached_property
     def peak(self) -> float:
@@ -127,10 +146,10 @@ class Candidates:
                 "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
             )
         largest = self._undivided if self._peaks is None else self._peaks
-        peak = float(largest.max()) / _bounded(self._divisor)
+        peak = float(self._divided(largest.max()))
         if peak == -np.inf:
             raise DeadEnd("`logits` must have a finite maximum; they are all -inf, so no token is left possible")
-        if not isfinite(peak):
+        if not math.isfinite(peak):
             raise LogitsError(f"`logits` must have a finite maximum; they are not numbers (largest: {peak})")
         return peak
 
@@ -143,14 +162,12 @@ class Candidates:
     @property
     def entropy(self) -> float:
         """Shannon entropy of `probabilities`, in nats."""
-        surprises = np.maximum(self.logprobs, np.finfo(self.logprobs.dtype).min)  # 0 · -inf would be NaN, not 0
-        surprises *= self.probabilities
-        return -float(surprises.sum(dtype=np.float64))
+        return -self.mean(self.logprobs)
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
         index = best_index(self._undivided, self._peaks) if len(self._undivided) else 0
-        if len(self._undivided) == 0 or not isfinite(self._undivided[index]):
+        if len(self._undivided) == 0 or not math.isfinite(self._undivided[index]):
             self.peak  # noqa: B018  raises, and says why
         return index if self._ids is None else int(self._ids[index])
 
@@ -167,10 +184,35 @@ class Candidates:
             return self.at(np.array([best_index(self._undivided, self._peaks)]))
         return self.at(top_indices(self._undivided, count, self._peaks))
 
+    def above(self, bound: float) -> NDArray[np.intp]:
+        """Positions, rising, of those whose logit is at least `bound`."""
+        blocks = None if self._peaks is None else (self._divided(self._peaks) >= bound).nonzero()[0]
+        if blocks is None or self._peaks is None or 4 * len(blocks) > len(self._peaks):
+            return (self.logits >= bound).nonzero()[0]
+        near = self._divided(self._undivided.reshape(len(self._peaks), -1)[blocks])  # (blocks, size)
+        return in_blocks(blocks, near >= bound)
+
+    def likely(self, share: float, surprise: float = 0.0) -> NDArray[np.intp]:
+        """Positions, rising, of all that are more probable than a bound, low enough that they have a share of the mass.
+
+        Args:
+            share: of the mass, below 1; up to rounding, they have at least that together.
+            surprise: the bound on -log p is at least this.
+        """
+        # In a usual row a few have nearly all of the mass; those of less than (1 - share) / n never have the rest.
+        for count in (min(_FEW, len(self)), len(self)):
+            least = min((1 - share) / count, math.exp(-surprise)) * self.mass
+            found = (self.weights >= least).nonzero()[0]
+            if count == len(self) or total(self.weights[found]) >= share * self.mass:
+                break
+        return found
+
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
         ids = positions if self._ids is None else self._ids[positions]
         weights = None if self._weights is None else self._weights[positions]
+        if weights is not None and weights.max(initial=0) < _LEAST:
+            weights = None  # what was likely has gone: beside it, the rest was rounded to nothing
         return Candidates(self._undivided[positions], ids, self._divisor, weights)
 
     def keep(self, mask: Mask) -> Candidates:

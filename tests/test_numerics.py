@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from ovdecode import Candidates, Greedy, Model, Task, Vocabulary
 from ovdecode.engine import Engine
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import best_index, log_softmax, logsumexp, top_indices
+from ovdecode.numerics import best_index, log_softmax, logsumexp, top_indices, total, weighted_sum
 
 BLOCK = 4
 
@@ -39,6 +41,60 @@ def test_only_blocks_with_a_high_peak_are_read() -> None:
         63,
         [124, 126],
     )
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=24, max_size=24), st.integers(-4, 4), st.sampled_from([1.0, 0.7, 1e-30, 3.0])
+)
+def test_peaks_change_nothing_above_a_bound(values: list[int], bound: int, divisor: float) -> None:
+    row = np.array(values, np.float32)
+    plain = Candidates(row).divided(divisor)
+    reach = (plain.logits >= bound / divisor).nonzero()[0]
+    peaked = Candidates(row, peaks=row.reshape(-1, BLOCK).max(axis=1)).divided(divisor)
+    assert plain.above(bound / divisor).tolist() == peaked.above(bound / divisor).tolist() == reach.tolist()
+    assert plain.peak == peaked.peak == plain.logits.max()
+
+
+@given(st.integers(0, 100), st.sampled_from([3, 256, 257, 4000]), st.sampled_from([0.1, 3.0]), st.floats(0, 0.999))
+def test_the_likely_are_above_all_others_and_have_their_share(seed: int, size: int, scale: float, share: float) -> None:
+    row = (np.random.default_rng(seed).standard_normal(size) * scale).astype(np.float32)
+    candidates = Candidates(row)
+    for surprise in (0.0, candidates.entropy):
+        likely = candidates.likely(share, surprise)
+        left = np.delete(row, likely)
+        assert candidates.probabilities[likely].sum(dtype=np.float64) >= share - 1e-6
+        assert len(left) == 0 or left.max() < row[likely].min()
+        assert (
+            len(left) == 0 or candidates.logprobs.dtype.type(-surprise) >= np.delete(candidates.logprobs, likely).max()
+        )
+
+
+@given(st.integers(0, 100), st.sampled_from([1, 256, 257, 5000]), st.sampled_from([np.float32, np.float64]))
+def test_sums_lose_next_to_nothing(seed: int, size: int, kind: type[np.floating[Any]]) -> None:
+    rng = np.random.default_rng(seed)
+    weights, values = rng.random(size).astype(kind), rng.random(size).astype(kind)
+    assert total(weights) == pytest.approx(weights.astype(np.float64).sum(), rel=3e-7)
+    assert weighted_sum(weights, values) == pytest.approx(weights.astype(np.float64) @ values, rel=3e-7)
+    with np.errstate(all="raise"):
+        values[0], weights[0] = -np.inf, 0.0
+        assert weighted_sum(weights, values) == pytest.approx(weights[1:].astype(np.float64) @ values[1:], rel=3e-7)
+
+
+def test_what_is_left_when_the_likely_have_gone_keeps_its_proportions() -> None:
+    # The weights of the whole row were carried along, and beside the best token these are 0.
+    candidates = Candidates(np.array([200.0, 0.0, np.log(3.0)], np.float32))
+    assert candidates.probabilities.tolist() == [1, 0, 0]
+    left = candidates.without(np.array([0]))
+    assert left.probabilities.tolist() == pytest.approx([0.25, 0.75])
+    assert left.logprobs.tolist() == pytest.approx(np.log([0.25, 0.75]).tolist())
+
+
+def test_log_probabilities_after_a_truncation_are_those_of_what_is_left() -> None:
+    candidates = Candidates(np.log(np.array([0.5, 0.25, 0.125, 0.125], np.float32)))
+    _ = candidates.weights
+    left = candidates.only(np.array([1, 2, 3]))
+    assert np.exp(left.logprobs).tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert left.entropy == pytest.approx(1.5 * np.log(2))
 
 
 def test_peaks_count_for_the_very_logits_they_were_told_with() -> None:

@@ -92,8 +92,6 @@ class Entropix(LogitsProcessor):
 
 def moments(candidates: Candidates) -> tuple[float, float]:
     """Mean and variance of the surprise -log2 p: the entropy in bits, and the varentropy."""
-    possible = candidates.logprobs > -np.inf
-    probabilities = candidates.probabilities[possible].astype(np.float64)
-    surprises = candidates.logprobs[possible] / -math.log(2)
-    entropy = float(probabilities @ surprises)
-    return entropy, float(probabilities @ np.square(surprises - entropy))
+    surprises = candidates.logprobs / -math.log(2)
+    entropy = candidates.mean(surprises)
+    return entropy, candidates.mean(np.square(surprises - entropy))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from ovdecode.candidates import Candidates
 
 ROUNDING = 1e-6
@@ -16,14 +12,12 @@ COLDEST = 1e-15
 
 def probable_enough(candidates: Candidates, logprob: float) -> Candidates:
     """Those with at least this log-probability, within `ROUNDING`; the best and its equals in any case."""
-    total = math.log(float(candidates.weights.sum(dtype=np.float64)))
-    return near_best(candidates, logprob + total)
+    return near_best(candidates, logprob + candidates.logsumexp - candidates.peak)
 
 
 def near_best(candidates: Candidates, distance: float) -> Candidates:
     """Those whose logit is at most -`distance` below the best one's, within `ROUNDING`; its equals in any case."""
-    logits = candidates.checked
-    return candidates.keep(logits >= float(logits.max()) + min(distance - ROUNDING, 0.0))
+    return candidates.at(candidates.above(candidates.peak + min(distance - ROUNDING, 0.0)))
 
 
 def tempered(candidates: Candidates, temperature: float) -> Candidates:

@@ -135,8 +135,7 @@ class PLess(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that are probable enough."""
-        agreement = float(np.square(candidates.probabilities).sum(dtype=np.float64))
-        return probable_enough(candidates, math.log(agreement))
+        return probable_enough(candidates, math.log(candidates.mean(candidates.probabilities)))
 
 
 @register("top_a")
@@ -167,5 +166,5 @@ class TopA(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that are probable enough."""
-        best = -math.log(float(candidates.weights.sum(dtype=np.float64)))
+        best = candidates.peak - candidates.logsumexp
         return probable_enough(candidates, math.log(self.a) + 2 * best)

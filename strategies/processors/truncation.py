@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import SHORT, Floats, crossing, top_indices
+from ovdecode.numerics import SHORT, crossing, top_indices, total
 from ovdecode.plugin import one_of, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -98,10 +97,9 @@ class TopP(LogitsProcessor):
             sums = candidates.weights[falling].cumsum(dtype=np.float64)
             count = int(sums.searchsorted((self.p - ROUNDING) * sums[-1])) + 1
             return candidates.at(np.sort(falling[:count]))
-        probabilities = candidates.probabilities
-        likely = _needed(probabilities, self.p)
-        falling = np.sort(probabilities[likely])[::-1].copy()  # reversed views are slow
-        count = crossing(falling, self.p - ROUNDING) + 1
+        likely = candidates.likely(self.p)
+        falling = np.sort(candidates.weights[likely])[::-1].copy()  # reversed views are slow
+        count = crossing(falling, (self.p - ROUNDING) * candidates.mass) + 1
         return candidates.at(likely[top_indices(candidates.logits[likely], count)])
 
 
@@ -178,26 +176,16 @@ class Typical(LogitsProcessor):
         if self.mass == 1:
             return candidates
         entropy = candidates.entropy
-        everything = len(candidates)
-        # `_needed` leaves out the surprises above log(n / (1 - mass)). They lie farther from H than all the
-        # others if they lie farther from it than a surprise of 0 does.
-        if math.log(everything / (1 - self.mass)) >= 2 * entropy:
-            likely = _needed(candidates.probabilities, self.mass)
-        else:
-            likely = np.arange(everything)
-        probabilities = candidates.probabilities[likely]
+        # Whoever is more surprising than 2·H lies farther from H than a surprise of 0 does, and so than all others.
+        likely = candidates.likely(self.mass, 2 * entropy)
+        weights = candidates.weights[likely]
         distances = np.abs(candidates.logprobs[likely] + candidates.logits.dtype.type(entropy))
         rising = np.argsort(distances)
-        border = distances[rising[crossing(probabilities[rising], self.mass - ROUNDING)]]
+        target = (self.mass - ROUNDING) * candidates.mass
+        border = distances[rising[crossing(weights[rising], target)]]
         if self.ties == "keep":
             return candidates.at(likely[distances <= border])
         chosen = distances < border
-        missing = self.mass - ROUNDING - float(probabilities[chosen].sum(dtype=np.float64))
         ties = np.flatnonzero(distances == border)
-        chosen[ties[: crossing(probabilities[ties], missing) + 1]] = True
+        chosen[ties[: crossing(weights[ties], target - total(weights[chosen])) + 1]] = True
         return candidates.at(likely[chosen])
-
-
-def _needed(probabilities: Floats, mass: float) -> NDArray[np.intp]:
-    """Positions, rising, that are enough to reach `mass`: all others together weigh less than 1 - mass."""
-    return (probabilities >= (1 - mass) / len(probabilities)).nonzero()[0]
