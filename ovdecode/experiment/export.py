@@ -41,7 +41,7 @@ def rows(store: Store) -> Iterator[dict[str, Any]]:
 
 def _metrics(store: Store) -> list[str]:
     """The metrics that say something of single texts."""
-    return [metric for metric in store.experiment.metrics if store.measured(metric).any()]
+    return [metric for metric in store.experiment.metrics if store.measurements.measured(metric).any()]
 
 
 def export(store: Store, file: str | Path) -> None:

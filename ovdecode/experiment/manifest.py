@@ -23,7 +23,7 @@ from ovdecode.spec import parse
 if TYPE_CHECKING:
     from ovdecode.model import Model
 
-FORMAT = 1
+FORMAT = 2
 """The number changes when an older ovdecode could not read a store, or would read it wrongly."""
 
 MANIFEST = "manifest.json"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.prompts import Prompt
@@ -38,31 +39,34 @@ def measure(store: Store, model: Callable[[str], Model], go_on: Callable[[], boo
     sets = {spec: metric for spec, metric in metrics.items() if isinstance(metric, SetMetric)}
     results = _Results(store, model)
     good = store.finished & ~store.failed
-    wanted = {spec: good & ~store.measured(spec) for spec in metrics if spec not in sets}
+    wanted = {spec: good & ~store.measurements.measured(spec) for spec in metrics if spec not in sets}
     places = np.flatnonzero(np.any(list(wanted.values()), axis=0)).tolist() if wanted else []
     for start in range(0, len(places), CHUNK):
         if not go_on():
             return
         chunk = places[start : start + CHUNK]
         found = dict(zip(chunk, results(chunk), strict=True))
-        values: dict[int, dict[str, float | Exception]] = {place: {} for place in chunk}
-        for spec, missing in wanted.items():
-            some = [place for place in chunk if missing[place]]
-            for place, value in zip(some, _measured(metrics[spec], [found[place] for place in some]), strict=True):
-                values[place][spec] = value
-        for place, of_place in values.items():
-            store.append_values(place, of_place)
+        for some, specs in _alike(chunk, wanted):
+            texts = [found[place] for place in some]
+            store.measurements.append(some, {spec: _measured(metrics[spec], texts) for spec in specs})
     for spec, metric in sets.items():
-        for group in store.unmeasured_sets(spec):
+        for group in store.measurements.unmeasured_sets(spec):
             if not go_on():
                 return
-            store.append_set_values(*group, {spec: _measured_set(metric, results(store.set_places(*group)))})
+            members = results(store.set_places(*group).tolist())
+            store.measurements.append_set(*group, spec, _measured_set(metric, members))
+
+
+def _alike(chunk: list[int], wanted: Mapping[str, NDArray[np.bool_]]) -> Iterator[tuple[list[int], list[str]]]:
+    """The metrics that are missing at the same places of a chunk, with these places."""
+    by_places: dict[tuple[int, ...], list[str]] = {}
+    for spec, missing in wanted.items():
+        by_places.setdefault(tuple(place for place in chunk if missing[place]), []).append(spec)
+    return ((list(places), specs) for places, specs in by_places.items() if places)
 
 
 def _measured(metric: Metric, results: list[Result]) -> list[float | Exception]:
     """The value for each text. Whatever a metric does, the results and the other metrics stand."""
-    if not results:
-        return []
     try:
         values = cast("TextMetric", metric).measure(results)
         if len(values) != len(results):

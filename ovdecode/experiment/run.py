@@ -160,14 +160,16 @@ def _decode(
     store: Store, executor: Executor, claims: Claims, meter: Meter, interruption: Interruption, retry: bool
 ) -> None:
     """Decode what is missing, until nothing is: what other processes are at is waited for, or done if they die."""
-    again = set(np.flatnonzero(store.failed).tolist()) if retry else set[int]()
+    again = {store.cells[place].key for place in np.flatnonzero(store.failed).tolist()} if retry else set[str]()
     meter.tick("starting")
     while not interruption:
-        missing = sorted({*np.flatnonzero(~store.finished).tolist(), *again})
-        if not missing:
+        missing = ~store.finished | store.failed if again else ~store.finished
+        if not missing.any():
             return
         some = False
-        with closing(executor(store.experiment, _claimed(store, claims, meter, missing, again))) as rounds:
+        meter.running.clear()  # what an executor lost is not under way any more
+        work = _claimed(store, claims, meter, np.flatnonzero(missing).tolist(), again)
+        with closing(executor(store.experiment, work)) as rounds:
             for records in rounds:
                 for record in records:
                     store.append(record)
@@ -183,21 +185,19 @@ def _decode(
             meter.tick("waiting")
 
 
-def _claimed(store: Store, claims: Claims, meter: Meter, places: list[int], again: set[int]) -> Iterator[Work]:
+def _claimed(store: Store, claims: Claims, meter: Meter, places: list[int], again: set[str]) -> Iterator[Work]:
     """The cells that are still missing when their turn comes, and that no other process is at."""
-    taken = set[str]()
     for place in places:
         cell = store.cells[place]
-        if (store.finished_at(place) and place not in again) or cell.key in taken:
+        if (store.finished_at(place) and cell.key not in again) or cell.key in meter.running:
             continue  # it is done, or under way for an equal prompt
         if not claims.take(cell.key):
             continue
         store.refresh()  # another process may have finished it and given it back since
-        if store.finished_at(place) and place not in again:
+        if store.finished_at(place) and cell.key not in again:
             claims.release(cell.key)
             continue
-        again.discard(place)
-        taken.add(cell.key)
+        again.discard(cell.key)
         meter.running[cell.key] = cell
         yield cell, store.prompts[cell.prompt]
 

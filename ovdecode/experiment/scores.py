@@ -109,16 +109,16 @@ class Scores:
         sets: dict[str, Floats] = {}
         errors: dict[str, dict[tuple[int, int], dict[str, int]]] = {}
         for metric in wanted:
-            if not store.measured(metric).any():  # of no text alone: if at all, then of all of them together
+            if not store.measurements.measured(metric).any():  # of no text alone: if at all, then of all together
                 of_set = store.set_values(metric)
-                wrong = store.set_errors(metric) if np.isnan(of_set).any() else {}
+                wrong = store.measurements.set_errors(metric) if np.isnan(of_set).any() else {}
                 if wrong or not np.isnan(of_set).all():
                     sets[metric] = of_set
                     errors[metric] = {group: {error: 1} for group, error in wrong.items()}
                     continue
             values[metric] = _by_prompt(store.values(metric))
             errors[metric] = {}
-            for place, error in store.metric_errors(metric).items():
+            for place, error in store.measurements.errors(metric).items():
                 model, _, strategy, _ = np.unravel_index(place, store.shape)
                 said = errors[metric].setdefault((int(model), int(strategy)), {})
                 said[error] = said.get(error, 0) + 1

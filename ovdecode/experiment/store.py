@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Items
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.experiment.cells import Cells, Versions
-from ovdecode.experiment.identity import digest
 from ovdecode.experiment.journal import BODY, Journal, Journals, process_name
 from ovdecode.experiment.journal import parse as parse_line
 from ovdecode.experiment.manifest import read_manifest, read_store, versions_of, write_manifest
+from ovdecode.experiment.measurements import Measurements
 from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.prompts import Prompt
-from ovdecode.experiment.record import Record, known
+from ovdecode.experiment.record import Record
 
 if TYPE_CHECKING:
     from ovdecode.model import Model
@@ -28,9 +29,9 @@ _NOWHERE, _APPENDED = -1, -2
 
 _KEY = slice(BODY + len('"key":"'), BODY + len('"key":"') + 32)
 _SOUND = b',"error":null,'
-_LONG = b'},"text":'
-"""What ends the short part of a line: in a string, the quotes would be escaped."""
 COSTS = ("length", "logprob", "forwards", "model_tokens", "seconds", "time_to_first_token", "cache_bytes")
+_COSTS = re.compile(rb".*?".join(rb'"%s":([^,]*),' % name.encode() for name in COSTS))
+"""Where they are in a line; in a text, the quotes around a name would be escaped."""
 
 
 class Store:
@@ -48,26 +49,23 @@ class Store:
         prompts: its prompts.
         cells: its cells, in order; a cell's number in it is its place.
         failed: whether the cell at a place is finished and failed, shape (cells,).
+        measurements: what metrics say of the results.
     """
 
     def __init__(self, folder: Path, experiment: Experiment, prompts: list[Prompt], made_with: Versions) -> None:
         self.folder, self.experiment, self.prompts, self.versions = folder, experiment, prompts, made_with
         self.cells = Cells(experiment, prompts, made_with)
         self._places: dict[str, list[int]] = {}  # several where prompts are equal: one result is that of all
-        for place, key in enumerate(self.cells.keys()):
+        keys = list(self.cells.keys())
+        for place, key in enumerate(keys):
             self._places.setdefault(key, []).append(place)
+        self._keys = np.array(keys, "S32")
         self._files = np.full(len(self.cells), _NOWHERE, np.int32)
         self._offsets = np.zeros(len(self.cells), np.int64)
         self.failed = np.zeros(len(self.cells), np.bool_)
         name = process_name()
-        self._results, self._measurements = Journals(folder, "results"), Journals(folder, "metrics")
-        self._new_results = Journal(folder / f"results-{name}.jsonl")
-        self._new_measurements = Journal(folder / f"metrics-{name}.jsonl")
-        self._values: dict[str, NDArray[np.float64]] = {}
-        self._measured: dict[str, NDArray[np.bool_]] = {}
-        self._errors: dict[str, dict[int, str]] = {}
-        self._sets: dict[tuple[str, str], float | str | None] = {}
-        self._bases = [digest(one.references)[:8] if one.references else "" for one in prompts]
+        self._results, self._new_results = Journals(folder, "results"), Journal(folder / f"results-{name}.jsonl")
+        self.measurements = Measurements(self, name)
         self.refresh()
 
     @classmethod
@@ -122,8 +120,7 @@ class Store:
     def damaged(self) -> int:
         """How many lines are torn or changed, and so ignored."""
         self.refresh()
-        self._refresh_measurements()
-        return self._results.damaged + self._measurements.damaged
+        return self._results.damaged + self.measurements.damaged
 
     def __len__(self) -> int:
         """How many cells are finished."""
@@ -133,11 +130,26 @@ class Store:
         """The keys of the finished cells."""
         return {key for key, places in self._places.items() if self._files[places[0]] != _NOWHERE}
 
+    def places(self, key: str) -> Items[int]:
+        """The places of the cells with a key: several where prompts are equal, none for a cell of other parameters."""
+        return self._places.get(key, ())
+
+    def set_places(self, model: int, strategy: int) -> NDArray[np.int64]:
+        """The places of the cells of one model and strategy that are finished and did not fail."""
+        good = (self.finished & ~self.failed).reshape(self.shape)[model, :, strategy]
+        places: NDArray[np.int64] = np.arange(len(self.cells)).reshape(self.shape)[model, :, strategy][good]
+        return places
+
+    def key_bytes(self, places: NDArray[np.int64]) -> NDArray[np.bytes_]:
+        """The keys of the cells at some places, as an array."""
+        keys: NDArray[np.bytes_] = self._keys[places]
+        return keys
+
     def refresh(self) -> None:
         """Look up what was appended since the last time, by any process."""
         for number, offset, line in self._results.new():
             sound = line.startswith(_SOUND, _KEY.stop + 1)
-            for place in self._places.get(line[_KEY].decode("ascii", "replace"), ()):
+            for place in self.places(line[_KEY].decode("ascii", "replace")):
                 if self._files[place] < 0 or (sound and self.failed[place]):
                     self._files[place], self._offsets[place], self.failed[place] = number, offset, not sound
 
@@ -170,8 +182,9 @@ class Store:
         """
         found = np.full((len(COSTS), len(self.cells)), np.nan)
         for place, line in self._lines(np.flatnonzero(self.finished & ~self.failed).tolist()):
-            values = parse_line(line[: line.index(_LONG)] + b"}}")
-            found[:, place] = [np.nan if values[name] is None else values[name] for name in COSTS]
+            values = _COSTS.search(line)
+            assert values is not None  # the line is whole, and of this format
+            found[:, place] = [np.nan if value == b"null" else float(value) for value in values.groups()]
         return {name: row.reshape(self.shape) for name, row in zip(COSTS, found, strict=True)}
 
     def _lines(self, places: Iterable[int] | None = None) -> Iterator[tuple[int, bytes]]:
@@ -190,117 +203,12 @@ class Store:
     def close(self) -> None:
         """Force what was appended onto the disk, and close the files; an `append` opens new ones."""
         self._new_results.close()
-        self._new_measurements.close()
-
-    # Metrics.
+        self.measurements.close()
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """What a metric says of each cell, shape `self.shape`; NaN where it failed, does not apply or was not measured.
-
-        Args:
-            metric: spec string, one of the experiment's.
-        """
-        self._refresh_measurements()
-        values: NDArray[np.float64] = self._values_of(self._named(metric)).reshape(self.shape).copy()
-        return values
-
-    def metric_errors(self, metric: str) -> dict[int, str]:
-        """What went wrong where a metric failed, by place."""
-        self._refresh_measurements()
-        return dict(self._errors.get(self._named(metric), {}))
-
-    def measured(self, metric: str) -> NDArray[np.bool_]:
-        """Whether a metric was measured at each place and did not fail, shape (cells,)."""
-        self._refresh_measurements()
-        self._values_of(self._named(metric))
-        measured: NDArray[np.bool_] = self._measured[self._named(metric)].copy()
-        return measured
+        """What a metric, one of the experiment's by its spec string, says of each cell: see `Measurements.values`."""
+        return self.measurements.values(metric)
 
     def set_values(self, metric: str) -> NDArray[np.float64]:
-        """What a metric of whole sets says, shape (models, strategies); NaN as for `values`."""
-        found = np.full((self.shape[0], self.shape[2]), np.nan)
-        for (model, strategy), value in self._sets_of(metric):
-            if isinstance(value, float):
-                found[model, strategy] = value
-        return found
-
-    def set_errors(self, metric: str) -> dict[tuple[int, int], str]:
-        """What went wrong where a metric of whole sets failed, by model and strategy."""
-        return {group: value for group, value in self._sets_of(metric) if isinstance(value, str)}
-
-    def unmeasured_sets(self, metric: str) -> list[tuple[int, int]]:
-        """The sets, by model and strategy, for which there is no value of all that is finished now."""
-        done = {group for group, value in self._sets_of(metric) if not isinstance(value, str)}
-        return [group for group in self._groups() if group not in done]
-
-    def set_places(self, model: int, strategy: int) -> list[int]:
-        """The places of the cells of one model and strategy that are finished and did not fail."""
-        good = (self.finished & ~self.failed).reshape(self.shape)[model, :, strategy]
-        places = np.arange(len(self.cells)).reshape(self.shape)[model, :, strategy]
-        return places[good].tolist()  # type: ignore[no-any-return]
-
-    def append_values(self, place: int, values: Mapping[str, float | Exception]) -> None:
-        """Keep what metrics, by their spec strings, say of a cell; an exception is kept as that cell's error."""
-        self._append_measurement({"key": self.cells[place].key, "basis": self._basis(place)}, values)
-
-    def append_set_values(self, model: int, strategy: int, values: Mapping[str, float | Exception]) -> None:
-        """Keep what metrics say of the set of one model and strategy."""
-        self._append_measurement({"set": self._set_basis(model, strategy)}, values)
-
-    def _append_measurement(self, of: dict[str, Any], values: Mapping[str, float | Exception]) -> None:
-        errors = {spec: value for spec, value in values.items() if isinstance(value, Exception)}
-        numbers = {spec: float(value) for spec, value in values.items() if not isinstance(value, Exception)}
-        line = of | {"values": {self._named(spec): known(value) for spec, value in numbers.items()}}
-        if errors:
-            line["errors"] = {self._named(spec): f"{type(error).__name__}: {error}" for spec, error in errors.items()}
-        self._new_measurements.append(line)
-
-    def _refresh_measurements(self) -> None:
-        for _, _, line in self._measurements.new():
-            said = parse_line(line)
-            errors = said.get("errors", {})
-            if "set" in said:
-                for name, error in errors.items():
-                    self._sets.setdefault((said["set"], name), error)
-                self._sets.update({(said["set"], name): value for name, value in said["values"].items()})
-                continue
-            for place in self._places.get(said["key"], ()):
-                if said["basis"] == self._basis(place):
-                    self._note_values(place, said["values"], errors)
-
-    def _note_values(self, place: int, values: Mapping[str, float | None], errors: Mapping[str, str]) -> None:
-        for name, value in values.items():
-            self._values_of(name)[place] = np.nan if value is None else value
-            self._measured[name][place] = True
-            self._errors.get(name, {}).pop(place, None)
-        for name, error in errors.items():
-            self._values_of(name)
-            if not self._measured[name][place]:
-                self._errors.setdefault(name, {})[place] = error
-
-    def _values_of(self, name: str) -> NDArray[np.float64]:
-        if name not in self._values:
-            self._values[name] = np.full(len(self.cells), np.nan)
-            self._measured[name] = np.zeros(len(self.cells), np.bool_)
-        return self._values[name]
-
-    def _sets_of(self, metric: str) -> Iterator[tuple[tuple[int, int], float | str | None]]:
-        self._refresh_measurements()
-        for model, strategy in self._groups():
-            found = self._set_basis(model, strategy), self._named(metric)
-            if found in self._sets:
-                yield (model, strategy), self._sets[found]
-
-    def _groups(self) -> list[tuple[int, int]]:
-        return list(itertools.product(range(self.shape[0]), range(self.shape[2])))
-
-    def _named(self, metric: str) -> str:
-        return f"{metric}@{self.versions.metrics.get(metric, '')}"
-
-    def _basis(self, place: int) -> str:
-        """What else than the cell decides what metrics say of it: its references."""
-        return self._bases[self.cells.prompt_of(place)]
-
-    def _set_basis(self, model: int, strategy: int) -> str:
-        places = self.set_places(model, strategy)
-        return digest([[self.cells[place].key, self._basis(place)] for place in places])
+        """What a metric of whole sets says, shape (models, strategies): see `Measurements.set_values`."""
+        return self.measurements.set_values(metric)

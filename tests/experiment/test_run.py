@@ -144,11 +144,11 @@ def test_a_metric_that_fails_on_one_text_fails_for_that_cell_alone(tmp_path: Pat
     store = go(tmp_path, plan)
     assert store.values("picky").ravel().tolist()[0] == 1.0
     assert np.isnan(store.values("picky").ravel()[1])
-    assert store.metric_errors("picky") == {1: "ValueError: not this one"}
+    assert store.measurements.errors("picky") == {1: "ValueError: not this one"}
     assert store.values("length").ravel().tolist() == [4.0, 4.0]
     patient = True
     assert go(tmp_path, plan).values("picky").ravel().tolist() == [1.0, 1.0]
-    assert Store.open(tmp_path).metric_errors("picky") == {}
+    assert Store.open(tmp_path).measurements.errors("picky") == {}
 
 
 @pytest.mark.parametrize("given", [None, "much", []])
@@ -166,7 +166,7 @@ def test_a_metric_that_gives_no_number_ends_nothing(tmp_path: Path, given: Any):
 
     store = go(tmp_path, experiment(strategies=["greedy"], samples=1, metrics=["wordy", "length"]))
     assert np.isnan(store.values("wordy")).all()
-    assert set(store.metric_errors("wordy")) == {0, 1}
+    assert set(store.measurements.errors("wordy")) == {0, 1}
     assert (store.values("length") == 4).all()
 
 
@@ -182,7 +182,7 @@ def test_a_set_metric_that_fails_is_that_sets_error(tmp_path: Path):
             return float(len(results))
 
     store = go(tmp_path, experiment(metrics=["picky_set"]))
-    assert store.set_errors("picky_set") == {(0, 0): "ValueError: not these"}
+    assert store.measurements.set_errors("picky_set") == {(0, 0): "ValueError: not these"}
     assert np.isnan(store.set_values("picky_set")[0, 0])
     assert store.set_values("picky_set")[0, 1:].tolist() == [6.0, 6.0, 6.0]
 

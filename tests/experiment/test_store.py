@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import random
+import tracemalloc
+from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +16,11 @@ import pytest
 from experiment_tables import STRATEGIES, experiment, go, table_model, table_of
 
 from ovdecode.errors import StoreError
-from ovdecode.experiment import Experiment, Record, Store
+from ovdecode.experiment import Experiment, Record, Store, summary
 from ovdecode.experiment.claims import Claims
 from ovdecode.experiment.journal import Journal, Journals, encode, is_whole
+from ovdecode.experiment.progress import Progress
+from ovdecode.experiment.run import Work
 
 
 def only(folder: Path, kind: str) -> Path:
@@ -189,7 +196,7 @@ def test_a_claim_holds_against_other_processes_only(tmp_path: Path):
         (None, "must be a store, but it holds no manifest.json; check the path"),
         (
             '{"format": 99}',
-            "must be a store of format 1, but it is of format 99, which another version",
+            "must be a store of format 2, but it is of format 99, which another version",
         ),
         ('{"form', "must be the manifest of a store, but it can't be read"),
         ("[]", "must be the manifest of a store, but it can't be read"),
@@ -220,6 +227,66 @@ def test_prompts_that_are_gone_are_written_anew_by_a_run(tmp_path: Path):
         Store.open(tmp_path)
     only(tmp_path, "prompts").unlink()
     assert table_of(go(tmp_path)) == whole
+
+
+def allocated(folder: Path) -> int:
+    """Bytes that an open store and its summary hold."""
+    gc.collect()
+    tracemalloc.start()
+    store = Store.open(folder)
+    table = summary(store)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(table.rows) == 4
+    assert len(store) > 0
+    return held
+
+
+def test_memory_does_not_grow_with_what_is_finished(tmp_path: Path):
+    """What an open store holds is an index of the grid: arrays, whatever part of it is finished."""
+    (like, *_) = go(tmp_path / "one", experiment(samples=1)).records()
+    plan, held = experiment(samples=100, metrics=["length"]), {}
+    for finished in (8, 800):
+        folder = tmp_path / str(finished)
+        store = Store.create(folder, plan, {"table": table_model()})
+        for cell in store.cells[:: 800 // finished]:
+            store.append(replace(like, key=cell.key, text="x" * 1000))
+            store.measurements.append([cell.place], {"length": [4.0]})
+        store.close()
+        allocated(folder)  # once for what is loaded and cached at first use
+        held[finished] = allocated(folder)
+    assert abs(held[800] - held[8]) < 800 * 10  # bytes; each of these records is over 1,000
+
+
+def test_a_run_holds_no_more_records_than_one_round_has(tmp_path: Path):
+    (like, *_) = go(tmp_path / "one", experiment(samples=1)).records()
+    alive, under_way = [], []
+
+    def in_tens(experiment: Experiment, work: Iterable[Work]) -> Generator[list[Record], None, None]:
+        for some in iter(lambda: list(itertools.islice(work, 10)), []):
+            yield [replace(like, key=cell.key) for cell, _ in some]
+            alive.append(sum(isinstance(one, Record) for one in gc.get_objects()))
+
+    def look(progress: Progress) -> None:
+        under_way.append(len(progress.running))
+
+    before = sum(isinstance(one, Record) for one in gc.get_objects())
+    store = go(tmp_path / "many", experiment(samples=50), executor=in_tens, progress=look)
+    assert len(store) == 400
+    assert len(alive) == 40
+    assert max(alive) - before <= 10
+    assert max(under_way) <= 10
+
+
+def test_sets_are_measured_again_only_when_they_change(tmp_path: Path):
+    store = go(tmp_path)
+    assert store.measurements.unmeasured_sets("self_bleu") == []
+    moved = experiment(prompts=["b", "a"], strategies=STRATEGIES[::-1])  # the same sets, their cells in another order
+    assert Store.create(tmp_path, moved, {"table": table_model()}).measurements.unmeasured_sets("self_bleu") == []
+    fewer = Store.create(tmp_path, experiment(samples=2), {"table": table_model()})
+    assert fewer.measurements.unmeasured_sets("self_bleu") == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert np.isnan(fewer.set_values("self_bleu")).all()
 
 
 def test_a_record_is_the_same_from_json(tmp_path: Path):
