@@ -1,12 +1,9 @@
-"""How far an experiment is, live on a terminal, and what came of it."""
+"""How far an experiment is, live on a terminal."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,10 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovdecode.cli.console import one_line
-from ovdecode.experiment.progress import Progress, Row, rows_of
-
-if TYPE_CHECKING:
-    from ovdecode.experiment import Store
+from ovdecode.experiment.progress import Progress, Row
 
 
 class Display:
@@ -72,28 +66,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def results_table(store: Store) -> Table:
-    """The finished cells of each strategy: how many, how quick, and how probable; failed ones count nowhere else."""
-    costs = store.costs()
-    with np.errstate(invalid="ignore"):  # nothing by nothing is a NaN: nothing is known
-        rate = np.nansum(costs["length"], (1, 3)) / np.nansum(costs["seconds"], (1, 3))  # (models, strategies)
-        per_token = costs["logprob"] / costs["length"]
-        logprob = np.nansum(per_token, (1, 3)) / np.count_nonzero(~np.isnan(per_token), (1, 3))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("method", overflow="fold", style="cyan")
-    for head in ("finished", "failed", "tokens/s", "log-prob"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for row, speed, mean in zip(rows_of(store), rate.ravel(), logprob.ravel(), strict=True):
-        table.add_row(
-            Text(_name(row, len(store.experiment.models) > 1)),
-            str(row.finished),
-            Text(str(row.failed), style="red" if row.failed else ""),
-            "–" if np.isnan(speed) else f"{speed:.1f}",
-            "–" if np.isnan(mean) else f"{mean:.2f}",
-        )
-    return table
 
 
 def _name(row: Row, several: bool) -> str:

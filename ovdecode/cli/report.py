@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ovdecode.cli.options import Plugins, load_plugins
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ovdecode.experiment.sheet import Sheet
 
 
 def report(
@@ -56,7 +51,8 @@ def report(
 
     Nothing is decoded. Exit code: 0; 2 for bad input.
     """
-    from ovdecode.cli.console import console, note, one_line
+    from ovdecode.cli.console import console, note
+    from ovdecode.cli.sheets import print_sheets
     from ovdecode.experiment.figures import write_figures
     from ovdecode.experiment.layout import win_sheets
     from ovdecode.experiment.sheet import to_latex, to_markdown
@@ -81,13 +77,7 @@ def report(
     if markdown:
         typer.echo(to_markdown(sheets), nl=False)
     else:
-        screen = console()
-        for sheet in sheets:
-            screen.print(one_line(sheet.title), style="bold", soft_wrap=True)
-            screen.print(_table(sheet))
-            for remark in sheet.notes:
-                screen.print(one_line(remark), style="dim", soft_wrap=not screen.is_terminal)
-            screen.print()
+        print_sheets(console(), sheets)
     if len(opened) < len(opened.cells):
         note(f"{len(opened)} of {len(opened.cells)} texts are finished; `ovdecode run` on the same store does the rest")
     if opened.damaged:
@@ -101,20 +91,3 @@ def _write(file: Path, text: str, option: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"`{option}` must name a file that can be written, but: {error}") from error
-
-
-def _table(sheet: Sheet) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from ovdecode.cli.console import one_line
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column, head in enumerate(sheet.head):
-        text = column < sheet.texts
-        justify = "left" if text else "right"
-        table.add_column(Text(one_line(head)), justify=justify, overflow="fold", style="cyan" if text else None)  # type: ignore[arg-type]
-    for row in sheet.rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    return table

@@ -40,7 +40,7 @@ def run(
     """
     from ovdecode.cli.console import console, fail, note
     from ovdecode.cli.failures import INTERRUPTED
-    from ovdecode.cli.progress import Display, results_table
+    from ovdecode.cli.progress import Display
     from ovdecode.experiment import Experiment, Store
     from ovdecode.experiment import run as run_experiment
 
@@ -56,14 +56,24 @@ def run(
             done = run_experiment(plan, folder, progress=display.show, retry=retry)
     except KeyboardInterrupt:
         kept = Store.open(folder)
-        console().print(results_table(kept))
+        _print(kept)
         fail(f"interrupted; {len(kept)} of {len(kept.cells)} cells are finished and kept; the same command goes on")
         raise typer.Exit(INTERRUPTED) from None
     if done.damaged:
         note(f"{done.damaged} lines of the store were torn or changed, and are left out")
-    console().print(results_table(done))
+    _print(done)
+    note(f"`ovdecode report {folder}` compares the methods; with --html FILE it writes a page")
     if done.failed.any():
         raise typer.Exit(FAILED)
+
+
+def _print(store: Store) -> None:
+    """What the methods did, with intervals: the first tables of `ovdecode report`."""
+    from ovdecode.cli.console import console
+    from ovdecode.cli.sheets import print_sheets
+    from ovdecode.experiment.table import summary
+
+    print_sheets(console(), summary(store).sheets())
 
 
 def _watch(store: Store) -> None:

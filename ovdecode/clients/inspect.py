@@ -35,7 +35,7 @@ SAMPLING = ("temperature", "top_p", "top_k", *PENALTIES)
 """The settings of `GenerateConfig` that say how to choose a token."""
 REFUSED = ("best_of", "logit_bias", "top_logprobs", "prompt_logprobs", "response_schema")
 """Those that change what comes out and are not honoured."""
-REASONS = {"max_new_tokens": "max_tokens", "max_length": "model_length"}
+REASONS: dict[str, Any] = {"max_new_tokens": "max_tokens", "max_length": "model_length"}
 """Names of criteria that inspect has a word for; any other is a stop."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -74,12 +75,28 @@ def test_it_says_where_results_are_and_what_came_of_them(run, experiment: Path):
     result = run("run", experiment)
     assert result.exit_code == 0, result.stderr
     store = experiment.with_suffix(".store")
-    assert result.stderr == f"note: results go to {store}\n"
+    first, last = result.stderr.splitlines()
+    assert first == f"note: results go to {store}"
+    assert last == f"note: `ovdecode report {store}` compares the methods; with --html FILE it writes a page"
     lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
-    assert lines[0] == ["method", "finished", "failed", "tokens/s", "log-prob"]
-    assert lines[2][:3] == ["greedy", "2", "0"]
-    assert lines[3][:3] == ["sampling:temperature=0.5", "2", "0"]
+    assert lines[:2] == [["Methods"], ["method", "texts", "failed", "length"]]
+    assert lines[3] == ["greedy", "2", "0", "3", "[–]"]
+    assert lines[4][:3] == ["sampling:temperature=0.5", "2", "0"]
+    assert "No interval [–] for length: fewer than 6 prompts." in result.stdout
     assert [record.text for record in Store.open(store).records()][:2] == ["bca", "bca"]
+
+
+def test_what_came_of_it_are_no_bare_means(run, experiment: Path):
+    overrides = ["prompts=[a, b, c, aa, ab, ac, ba]", "metrics=[longest_copy]", "strategies=[sampling, greedy]"]
+    result = run("run", experiment, *overrides, "max_new_tokens=8")
+    assert result.exit_code == 0, result.stderr
+    rows = [line for line in result.stdout.splitlines() if line.strip().startswith(("sampling", "greedy"))]
+    means = [re.findall(r"[−\d.]+ \[(?:[−\d.]+, [−\d.]+|–)\]", row) for row in rows]
+    assert list(map(len, means)) == [1, 1, 4, 4]  # a metric, then the costs of each
+    assert "–" not in means[0][0]
+    left = [re.sub(r"[−\d.]+ \[[^\]]*\]", "", row).split() for row in rows]
+    assert left == [["sampling", "14", "0"], ["greedy", "14", "0"]] * 2  # all else are counts
+    assert "[95 % interval, BCa bootstrap]" in result.stdout
 
 
 def test_overrides_and_another_store(run, experiment: Path, tmp_path: Path):
@@ -95,7 +112,7 @@ def test_a_method_that_fails_is_told_by_the_exit_code(run, experiment: Path, tmp
     arguments = ["run", experiment, "strategies=[greedy, failing_here]", "--plugin", plugin]
     result = run(*arguments)
     assert result.exit_code == 1
-    assert ["failing_here", "2", "2", "–", "–"] in [line.split() for line in result.stdout.splitlines()]
+    assert ["failing_here", "2", "2", "–"] in [line.split() for line in result.stdout.splitlines()]
     before = len(list(Store.open(experiment.with_suffix(".store")).records()))
     assert run(*arguments, "--retry").exit_code == 1
     assert len(list(Store.open(experiment.with_suffix(".store")).records())) == before == 4
