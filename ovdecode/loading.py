@@ -10,15 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ovdecode.errors import ConfigurationError, ModelError, OvdecodeError, PrecisionError
+from ovdecode.errors import ConfigurationError, OvdecodeError, PrecisionError
 from ovdecode.model import Model
 from ovdecode.models.folder import ModelFolder
 from ovdecode.models.source import DEFAULT_MODEL, cache_folder, locate
 from ovdecode.runners.base import ModelRunner, Precision
 
 if TYPE_CHECKING:
-    import openvino as ov
-
     from ovdecode.models.tokenizer import Tokenizer
 
 RunnerName = Literal["auto", "paged", "stateful", "explicit"]
@@ -44,12 +42,15 @@ def load(
         source: `smollm2`, an OpenVINO model folder, a GGUF file, or the id of an OpenVINO repository on the hub.
         device: an OpenVINO device name.
         precision: `fast` (the device's defaults), `invariant` (the device's compute type; the same bits in any
-            batch) or `exact` (f32 throughout, and invariant). Tested when the model is loaded.
+            batch) or `exact` (f32 throughout, and invariant). Tested when the model is loaded; with the same model,
+            versions, machine and options, that it held is remembered, and one inference shows that nothing changed.
         runner: `auto` takes the paged path where the model and the device allow it, and otherwise the stateful one.
         tokenizer: which of the two tokenizers encodes and decodes.
         weights: how the weights of a GGUF file are stored when it is converted.
         threads: how many CPU threads an inference may use; the device's default if None.
         properties: further OpenVINO properties; they win over all others, but must not contradict the precision.
+            What is compiled is kept in `CACHE_DIR`, which is a folder of ours unless it is given; nothing is if it is
+            empty.
         cache_bytes: bound on the key/value cache. Memory is taken as it is used.
         progress: show progress of a download or conversion; by default only on a terminal.
 
@@ -104,15 +105,13 @@ def _make_runner(
     properties: Mapping[str, Any],
     cache_bytes: int,
 ) -> ModelRunner:
-    from ovdecode.runners.graph import check_language_model, model_form
+    from ovdecode.runners.graph import model_form
+    from ovdecode.runners.model_file import ModelFile
+    from ovdecode.runners.paged_graph import CacheTooSmall
     from ovdecode.runners.paging import PagingUnsupported
     from ovdecode.runners.precision import self_test
 
-    model = _read(folder)
-    check_language_model(model)
-    chosen = runner
-    if runner == "auto":
-        chosen = "explicit" if model_form(model) == "explicit" else "paged"
+    model = ModelFile(folder.xml)
 
     def make(kind: str) -> ModelRunner:
         make_one = getattr(import_module(f"ovdecode.runners.{kind}"), f"{kind.capitalize()}Runner")
@@ -128,11 +127,15 @@ def _make_runner(
         self_test(made)
         return made
 
+    if runner != "auto":
+        return make(runner)
     try:
-        return make(chosen)
+        return make("paged")
+    except CacheTooSmall:
+        raise
     except (PagingUnsupported, PrecisionError, ConfigurationError) as error:
-        if runner != "auto" or chosen != "paged":
-            raise
+        if isinstance(error, PagingUnsupported) and model_form(model.read()) == "explicit":
+            return make("explicit")
         if precision != "fast":
             if not isinstance(error, PagingUnsupported):
                 raise
@@ -172,17 +175,6 @@ def _check_count(parameter: str, value: Any) -> None:
 
     if not is_whole(value) or value < 1:
         raise ConfigurationError(f"`{parameter}` must be a whole number of at least 1, got {value!r}")
-
-
-def _read(folder: ModelFolder) -> ov.Model:
-    import openvino as ov
-
-    try:
-        return ov.Core().read_model(folder.xml)
-    except RuntimeError as error:
-        raise ModelError(
-            f"`{folder.xml}` must be an OpenVINO model, but OpenVINO can't read it: {error}; export it again"
-        ) from error
 
 
 def _tokenizer(folder: ModelFolder, name: str) -> Tokenizer:

@@ -26,16 +26,28 @@ def byte_level_alphabet() -> dict[str, int]:
     return alphabet
 
 
+class _Table(dict[int, int]):
+    """Characters to bytes, for `str.translate`; any other to a character that is no byte."""
+
+    def __missing__(self, character: int) -> int:
+        return 0x100
+
+
+@cache
+def _byte_level_table() -> _Table:
+    return _Table((ord(character), byte) for character, byte in byte_level_alphabet().items())
+
+
 def byte_level_bytes(entry: str) -> bytes:
     """The bytes of a byte-level entry; one with a character outside the alphabet is its own literal.
 
     >>> byte_level_bytes("Ġcaf") + byte_level_bytes("Ã©")
     b' caf\\xc3\\xa9'
     """
-    alphabet = byte_level_alphabet()
-    if all(character in alphabet for character in entry):
-        return bytes(alphabet[character] for character in entry)
-    return entry.encode("utf-8")
+    try:
+        return entry.translate(_byte_level_table()).encode("latin-1")
+    except UnicodeEncodeError:
+        return entry.encode("utf-8")
 
 
 def sentencepiece_bytes(entry: str) -> bytes:

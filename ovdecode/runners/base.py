@@ -66,6 +66,14 @@ class ModelRunner(ABC):
         return len(requests)
 
     @property
+    def tested(self) -> bool:
+        """Whether the self-test is known to hold, so that it need not be done again."""
+        return False
+
+    def note_tested(self) -> None:  # noqa: B027  (most can't)
+        """Remember, if this runner can, that the self-test held."""
+
+    @property
     def num_layers(self) -> int:
         """How many layers the model has: those from 0 to one below can be asked for.
 

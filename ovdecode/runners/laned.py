@@ -5,15 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence as Items
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import ModelRunner, Pending, Precision
+from ovdecode.runners.model_file import ModelSource, graph_of
 from ovdecode.runners.residual import residual_stream
-
-if TYPE_CHECKING:
-    import openvino as ov
 
 
 class Lane(Protocol):
@@ -42,14 +40,14 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
     A runner says in `_lane` how a lane is made, before it calls this constructor with what such a lane needs.
 
     Args:
-        model: a language model; it is not changed.
+        model: a language model, which is not changed, or the file of one.
         precision: the named precision that runs.
         context_length: the longest sequence, in tokens.
     """
 
     incremental: ClassVar[bool] = True
 
-    def __init__(self, model: ov.Model, precision: Precision, context_length: int | None) -> None:
+    def __init__(self, model: ModelSource, precision: Precision, context_length: int | None) -> None:
         self._model, self.precision, self.context_length = model, precision, context_length
         self._lanes = {False: self._lane(hidden=False)}
 
@@ -113,4 +111,4 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
     @cached_property
     def num_layers(self) -> int:
         """How many layers the model has."""
-        return len(residual_stream(self._model)) - 1
+        return len(residual_stream(graph_of(self._model))) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,9 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import Precision
 from ovdecode.runners.lane import Lane
 from ovdecode.runners.laned import LanedRunner
+from ovdecode.runners.model_file import ModelSource
 from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    import openvino as ov
 
 
 class PagedRunner(LanedRunner[Lane]):
@@ -28,7 +26,7 @@ class PagedRunner(LanedRunner[Lane]):
     In `invariant` and `exact`, logits have the same bits whatever the batch, the chunking and the history.
 
     Args:
-        model: a stateful language model; it is not changed.
+        model: a stateful language model, which is not changed, or the file of one.
         device: where to compile it.
         precision: `fast`, `invariant` or `exact`.
         properties: further OpenVINO properties for compiling.
@@ -38,13 +36,14 @@ class PagedRunner(LanedRunner[Lane]):
     Raises:
         PagingUnsupported: this model or this OpenVINO can't be paged.
         PrecisionError: if the properties contradict the precision.
+        ConfigurationError: if the cache is too small.
     """
 
     name = "paged"
 
     def __init__(
         self,
-        model: ov.Model,
+        model: ModelSource,
         device: str = "CPU",
         precision: Precision = "fast",
         properties: Mapping[str, Any] | None = None,
@@ -61,6 +60,18 @@ class PagedRunner(LanedRunner[Lane]):
         """Answer on a tree of its own, which shares nothing with any sequence in the cache."""
         sequence = Vocabulary(self.vocab_size).prompt(tokens.tolist())
         return self.forward([Forward(sequence, request.rows, None, request.hidden, request.layers)])[0]
+
+    @property
+    def tested(self) -> bool:
+        """Whether the self-test held before with this model, compiled like this on this machine."""
+        prepared = self._lanes[False].graph.prepared
+        return prepared is not None and prepared.tested
+
+    def note_tested(self) -> None:
+        """Remember that the self-test held."""
+        prepared = self._lanes[False].graph.prepared
+        if prepared is not None:
+            prepared.note_tested()
 
     @property
     def cache_bytes(self) -> int:

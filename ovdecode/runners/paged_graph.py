@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import CacheError
+from ovdecode.errors import ConfigurationError
 from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose_hidden, gather_before_head, head_model
+from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
 from ovdecode.runners.precision import check_compiled, check_properties, device_properties
+from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
     import openvino as ov
 
+LEAST_PAGES = 10
+"""How many pages the self-test needs, the lane's own among them."""
 _SAME_SIZE: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.float32}
+
+
+class CacheTooSmall(ConfigurationError):
+    """`cache_bytes` is less than the self-test needs."""
 
 
 class PagedGraph:
     """A model compiled for paging, and its memory.
 
     Args:
-        model: the stateful model; it is not changed.
+        model: the stateful model; it is not changed. If it is a file, and `CACHE_DIR` is among the properties, what
+            the device makes of it is kept there.
         device, precision, properties: how to compile it.
         cache_bytes: bound on keys and values together.
         hidden: also output the residual stream after every layer, and what enters the LM head.
@@ -34,7 +44,7 @@ class PagedGraph:
 
     def __init__(
         self,
-        model: ov.Model,
+        model: ModelSource,
         device: str,
         precision: Precision,
         properties: Mapping[str, Any],
@@ -48,24 +58,37 @@ class PagedGraph:
         wanted = device_properties(core, device, precision)
         check_properties(precision, wanted, properties)
         options = {**wanted, **properties}
-        graph = model.clone()
-        gather_before_head(graph)
-        add_logsumexp(graph)
-        add_peaks(graph)
         if hidden:
-            expose_hidden(graph, range(len(residual_stream(model))))
-            self._head = core.compile_model(head_model(model), device, options).create_infer_request()
-        # A paged model never hits OpenVINO's compilation cache, and would leave 190 MB in it at every start.
-        options.pop("CACHE_DIR", None)
-        compiled = core.compile_model(to_paged(graph), device, options)
+            self._head = core.compile_model(head_model(graph_of(model)), device, options).create_infer_request()
+        cache = options.pop("CACHE_DIR", "")
+
+        def build() -> ov.Model:
+            graph = graph_of(model).clone()
+            gather_before_head(graph)
+            add_logsumexp(graph)
+            add_peaks(graph)
+            if hidden:
+                expose_hidden(graph, range(len(residual_stream(graph))))
+            return to_paged(graph)
+
+        self.prepared: PreparedGraph | None = None
+        if cache and isinstance(model, ModelFile) and device == "CPU":
+            form = "hidden" if hidden else "plain"
+            self.prepared = PreparedGraph(core, Path(cache), model.identity, device, options, form)
+            compiled = self.prepared.compile(build)
+        else:
+            compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
         self.quantised = any(layout.element_type.size == 1 for layout in layouts)
         self.pages = cache_bytes // self.page_bytes
-        if self.pages < 4:
-            raise CacheError(f"`cache_bytes` must hold at least 4 pages of {self.page_bytes} bytes, got {cache_bytes}")
+        if self.pages < LEAST_PAGES:
+            raise CacheTooSmall(
+                f"`cache_bytes` must be at least {LEAST_PAGES * self.page_bytes}, {LEAST_PAGES} pages of "
+                f"{self.page_bytes} bytes, got {cache_bytes}"
+            )
         self._memory = [_memory(layout, self.pages) for layout in layouts]
         self._request = compiled.create_infer_request()
         for layout, memory in zip(layouts, self._memory, strict=True):

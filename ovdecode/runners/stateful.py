@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,12 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.plugin import one_of
 from ovdecode.runners.base import Pending, Precision
 from ovdecode.runners.laned import LanedRunner
+from ovdecode.runners.model_file import ModelSource, graph_of
 from ovdecode.runners.precision import EXACT
 from ovdecode.runners.slots import Slots
 from ovdecode.runners.stateful_graph import StatefulGraph
 from ovdecode.runners.tensors import Outputs
 from ovdecode.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    import openvino as ov
 
 
 class StatefulRunner(LanedRunner["Lane"]):
@@ -34,7 +32,7 @@ class StatefulRunner(LanedRunner["Lane"]):
     `ovdecode.runners.precision.EXACT` it computes in f32, and `tolerance` says so.
 
     Args:
-        model: a stateful language model; it is not changed.
+        model: a stateful language model, which is not changed, or the file of one.
         device: where to compile it.
         precision: `fast`.
         properties: further OpenVINO properties for compiling.
@@ -51,7 +49,7 @@ class StatefulRunner(LanedRunner["Lane"]):
 
     def __init__(
         self,
-        model: ov.Model,
+        model: ModelSource,
         device: str = "CPU",
         precision: Precision = "fast",
         properties: Mapping[str, Any] | None = None,
@@ -84,7 +82,7 @@ class StatefulRunner(LanedRunner["Lane"]):
         return sum(lane.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
 
     def _lane(self, hidden: bool) -> Lane:
-        return Lane(self.graph_type(self._model, self._device, self._properties, hidden), self._cache_bytes)
+        return Lane(self.graph_type(graph_of(self._model), self._device, self._properties, hidden), self._cache_bytes)
 
 
 class Lane:

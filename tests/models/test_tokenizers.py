@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,36 @@ def tiny(path: Path, **options: object) -> list[FolderTokenizer]:
     """Both tokenizers of a tiny model."""
     folder = convert_gguf(write_tiny(path / "tiny.gguf", **options), path / "out")  # type: ignore[arg-type]
     return [HuggingFaceTokenizer(folder), OpenVINOTokenizer(folder)]
+
+
+def test_what_needs_no_transformers_is_what_transformers_reads(smollm2_folder: ModelFolder, tmp_path: Path) -> None:
+    """A folder that says nothing beyond its `tokenizer.json` is read without transformers, which takes a second."""
+    shutil.copy(smollm2_folder.path / "tokenizer.json", tmp_path)
+    config = json.loads((smollm2_folder.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["padding_side"] = "left"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    make_folder(tmp_path)
+    quick, slow = HuggingFaceTokenizer(smollm2_folder), HuggingFaceTokenizer(tmp_path)
+    assert quick.spellings == slow.spellings
+    assert quick.special_ids == slow.special_ids
+    for text in TEXTS:
+        for special in (False, True):
+            assert quick.encode(text, special) == slow.encode(text, special)
+        for skip in (False, True):
+            assert quick.decode(quick.encode(text), skip) == slow.decode(slow.encode(text), skip)
+    assert "_tokenizer" not in vars(quick)  # never made
+    assert "_tokenizer" in vars(slow)
+
+
+def test_a_special_token_that_transformers_would_add(smollm2_folder: ModelFolder, tmp_path: Path) -> None:
+    shutil.copy(smollm2_folder.path / "tokenizer.json", tmp_path)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<never seen>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    make_folder(tmp_path)
+    tokenizer = HuggingFaceTokenizer(tmp_path)
+    assert tokenizer.vocab_size == 49153
+    assert tokenizer.token_bytes(49152) == b"<never seen>"
+    assert tokenizer.encode("a<never seen>")[-1] == 49152
 
 
 @pytest.mark.parametrize("text", TEXTS)

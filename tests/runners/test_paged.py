@@ -472,7 +472,9 @@ def test_layers_out_of_range(model: od.Model, layers: tuple[int, ...]) -> None:
 
 
 def test_a_cache_of_too_few_pages(smollm2_folder: ModelFolder) -> None:
-    with pytest.raises(CacheError, match=r"`cache_bytes` must hold at least 4 pages of \d+ bytes, got 1000"):
+    with pytest.raises(
+        ConfigurationError, match=r"`cache_bytes` must be at least \d+, 10 pages of \d+ bytes, got 1000"
+    ):
         od.load("smollm2", runner="paged", cache_bytes=1000, progress=False)
 
 

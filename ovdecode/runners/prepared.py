@@ -1,0 +1,206 @@
+"""Paged graphs kept on disk as the device has optimised them, so that the next process starts sooner.
+
+OpenVINO's own cache can't bring a paged model back: what its attention must know about heads is not written to it.
+But the graph in it is whole. It is taken out and kept as a model that OpenVINO can read, with the heads beside it;
+compiled once more it skips most of the optimisation, and gives the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovdecode.models.atomic import exclusive, publish_folder, scratch_beside
+from ovdecode.runners.anatomy import ATTENTION_TYPES
+from ovdecode.runners.graph import WANTED_ROWS
+from ovdecode.runners.paging import cache_layouts
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+log = logging.getLogger(__name__)
+
+_GRAPH, _WEIGHTS, _HEADS, _PROBE = "graph.xml", "graph.bin", "heads.json", "probe"
+_TESTED, _UNUSABLE = "self-tested", "unusable"
+_HEAD_INFO = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
+_CONSTANT = re.compile(rb'<data [^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+
+
+class PreparedGraph:
+    """One paged graph as a device has optimised it, in a folder of its own.
+
+    Args:
+        cache: the folder of all.
+        identity: of the model that the graph is made from.
+        device, options: how it is compiled.
+        form: which graph is made from the model.
+    """
+
+    def __init__(
+        self, core: ov.Core, cache: Path, identity: str, device: str, options: Mapping[str, Any], form: str
+    ) -> None:
+        self._compile = partial(core.compile_model, device_name=device, config=dict(options))
+        self._core, self._device, self._options = core, device, options
+        machine = [core.get_property(device, name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        version = core.get_versions(device)[device].build_number  # asking loads the device's own operations, too
+        settings = sorted((name, str(value)) for name, value in options.items())
+        told = [identity, version, *map(str, machine), str(_processors()), device, str(settings), form, _code()]
+        self.folder = cache / f"paged-{sha256(json.dumps(told).encode()).hexdigest()[:32]}"
+
+    def compile(self, build: Callable[[], ov.Model]) -> ov.CompiledModel:
+        """The compiled graph: the one that is kept, or else what is built here, which is kept from now on."""
+        new = not (self.folder / _GRAPH).exists()
+        if (found := self._kept()) is not None:
+            return found
+        if (self.folder / _UNUSABLE).exists() or not _writable(self.folder.parent):
+            return self._compile(build())
+        with exclusive(self.folder), scratch_beside(self.folder) as scratch:
+            if new and (found := self._kept()) is not None:  # another process was first
+                return found
+            graph = build()
+            heads = _heads(graph)
+            compiled, xml = self._compile_and_export(graph, scratch)
+            kept = scratch / "kept"
+            kept.mkdir()
+            try:
+                compiled = self._prepare(compiled, xml, heads, scratch, kept)
+            except (RuntimeError, ValueError, KeyError, OSError) as error:
+                log.warning("the optimised graph can't be kept, so that every start will take as long: %s", error)
+                shutil.rmtree(kept)
+                kept.mkdir()
+                (kept / _UNUSABLE).write_text(str(error), encoding="utf-8")
+            publish_folder(kept, self.folder)
+            return compiled
+
+    @property
+    def tested(self) -> bool:
+        """Whether the self-test held with this graph."""
+        return (self.folder / _TESTED).exists()
+
+    def note_tested(self) -> None:
+        """Remember that the self-test held with this graph."""
+        if (self.folder / _GRAPH).exists() and _writable(self.folder):
+            (self.folder / _TESTED).touch()
+
+    def _kept(self) -> ov.CompiledModel | None:
+        """What is kept, if it still says what it did when it was."""
+        if not (self.folder / _GRAPH).exists():
+            return None
+        try:
+            compiled = self._read(self.folder)
+            same = _probe(compiled, [45]) == (self.folder / _PROBE).read_bytes()
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            log.warning("`%s` can't be used, so the graph is compiled again: %s", self.folder, error)
+            return None
+        if not same:
+            log.warning("`%s` has other logits now, so the graph is compiled again", self.folder)
+            return None
+        return compiled
+
+    def _compile_and_export(self, graph: ov.Model, scratch: Path) -> tuple[ov.CompiledModel, bytes]:
+        """Compile into a cache in `scratch`; also what OpenVINO writes there about the graph, in XML."""
+        seen: list[bytes] = []
+
+        def plain(text: bytes) -> bytes:
+            seen.append(text)
+            return text
+
+        cached = {"CACHE_DIR": str(scratch / "blob"), "CACHE_ENCRYPTION_CALLBACKS": [plain, plain]}
+        compiled = self._core.compile_model(graph, self._device, {**self._options, **cached})
+        return compiled, seen[-1] if seen else b""
+
+    def _prepare(
+        self, direct: ov.CompiledModel, xml: bytes, heads: dict[str, dict[str, int]], scratch: Path, kept: Path
+    ) -> ov.CompiledModel:
+        """Fill the folder `kept` from the cache in `scratch`, and compile from it."""
+        (blob,) = (scratch / "blob").glob("*.blob")
+        size = max((int(offset) + int(length) for offset, length in _CONSTANT.findall(xml)), default=0)
+        with blob.open("rb") as source, (kept / _WEIGHTS).open("wb") as target:
+            source.seek(blob.stat().st_size - len(xml) - size)  # constants, then the graph, end the file
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.truncate(size)
+        (kept / _GRAPH).write_bytes(xml)
+        (kept / _HEADS).write_text(json.dumps(heads), encoding="utf-8")
+        compiled = self._read(kept)
+        at_once = _probe(compiled, [45])
+        (kept / _PROBE).write_bytes(at_once)
+        if cache_layouts(compiled) != cache_layouts(direct) or [at_once, _probe(compiled, [44, 1])] != [
+            _probe(direct, [45]),
+            _probe(direct, [44, 1]),
+        ]:
+            raise ValueError("compiled once more, it has other logits")
+        return compiled
+
+    def _read(self, folder: Path) -> ov.CompiledModel:
+        graph = self._core.read_model(folder / _GRAPH)
+        heads = json.loads((folder / _HEADS).read_text(encoding="utf-8"))
+        for node in _attentions(graph):
+            info = node.get_rt_info()
+            for name, value in heads[node.get_friendly_name()].items():
+                info[name] = value
+        return self._compile(graph)
+
+
+def _attentions(graph: ov.Model) -> list[ov.Node]:
+    return [node for node in graph.get_ops() if node.get_type_name() == ATTENTION_TYPES[1]]
+
+
+def _heads(graph: ov.Model) -> dict[str, dict[str, int]]:
+    """What the device must know about each attention, and OpenVINO does not write: name of the operation to that."""
+    info = {node.get_friendly_name(): node.get_rt_info() for node in _attentions(graph)}
+    return {name: {key: int(about[key].astype(int)) for key in _HEAD_INFO} for name, about in info.items()}
+
+
+def _probe(compiled: ov.CompiledModel, pieces: list[int]) -> bytes:
+    """The bits of what the graph says after a few tokens, fed in pieces of these lengths."""
+    import openvino as ov
+
+    request = compiled.create_infer_request()
+    for layout in cache_layouts(compiled):
+        for port in layout.ports:
+            request.set_tensor(port, ov.Tensor(layout.element_type, ov.Shape([2, *layout.block])))
+    past, said = 0, b""
+    for length in pieces:
+        ends = np.array([0, length], np.int32)
+        feed = {
+            "input_ids": np.arange(past, past + length, dtype=np.int64) % 32,
+            "position_ids": np.arange(past, past + length, dtype=np.int64),
+            "past_lens": np.array([past], np.int32),
+            "subsequence_begins": ends,
+            "block_indices": np.arange(2, dtype=np.int32),
+            "block_indices_begins": np.array([0, 2], np.int32),
+            "max_context_len": np.array(past + length, np.int32),
+            WANTED_ROWS: np.array([length - 1] * 2, np.int64),
+        }
+        found = request.infer(feed)
+        said = b"".join(found[port].tobytes() for port in compiled.outputs)
+        past += length
+    return said
+
+
+def _processors() -> int:
+    """How many processors this process may use: the device divides its work among them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _writable(folder: Path) -> bool:
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def _code() -> str:
+    """Another one if what is done to a graph is another thing."""
+    names = ("anatomy", "graph", "residual", "paging", "paged_graph", "prepared")
+    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in names)
+    return sha256(b"".join(sources)).hexdigest()

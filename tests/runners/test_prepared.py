@@ -1,0 +1,177 @@
+"""What a device makes of a paged graph is kept, checked when it is used again, and made anew when it can't be."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_gguf import write_tiny
+
+import ovdecode as od
+from ovdecode.models import convert_gguf
+from ovdecode.runners import paged_graph, precision, prepared
+from ovdecode.runners.lane import Lane
+from ovdecode.runners.paged import PagedRunner
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny")
+    return convert_gguf(write_tiny(path / "tiny.gguf"), path / "model")
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done: graphs built, and answers of self-tests."""
+    done: list[str] = []
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            done.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(paged_graph, "to_paged", counted("build", paged_graph.to_paged))
+    monkeypatch.setattr(precision, "_answers", counted("test", precision._answers))
+    return done
+
+
+def load(tiny: Path, cache: Path | str, **options: Any) -> od.Model:
+    return od.load(tiny, runner="paged", threads=2, properties={"CACHE_DIR": str(cache)}, **options)
+
+
+def paged(model: od.Model) -> Lane:
+    assert isinstance(model.runner, PagedRunner)
+    return model.runner._lanes[False]
+
+
+def logits(model: od.Model) -> bytes:
+    prompt = model.vocabulary.prompt([*range(40)])
+    whole, one = model.runner.forward([od.Forward(prompt)]), model.runner.forward([od.Forward(prompt + 7)])
+    return whole[0].logits.tobytes() + one[0].logits.tobytes()
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(cache.glob("paged-*"))
+
+
+@pytest.mark.parametrize("name", ["fast", "exact"])
+def test_the_second_start_builds_and_tests_nothing_and_has_the_same_bits(
+    tiny: Path, tmp_path: Path, work: list[str], name: Any
+) -> None:
+    uncached = load(tiny, "", precision=name)
+    assert work == ["build"] + ["test"] * 6
+    work.clear()
+    first = load(tiny, tmp_path, precision=name)
+    assert work == ["build"] + ["test"] * 6
+    work.clear()
+    second = load(tiny, tmp_path, precision=name)
+    assert work == []
+    assert logits(uncached) == logits(first) == logits(second)
+
+
+def test_hidden_states_have_a_graph_of_their_own(tiny: Path, tmp_path: Path, work: list[str]) -> None:
+    found = []
+    for _ in range(2):
+        work.clear()
+        model = load(tiny, tmp_path)
+        request = od.Forward(model.vocabulary.prompt([1, 2, 3]), hidden=True, layers=(1,))
+        (answer,) = model.runner.forward([request])
+        assert answer.hidden is not None
+        assert answer.layers is not None
+        found.append(answer.logits.tobytes() + answer.hidden.tobytes() + answer.layers[1].tobytes())
+    assert work == []
+    assert found[0] == found[1]
+    assert len(kept(tmp_path)) == 2
+
+
+def test_whoever_is_otherwise_compiled_is_kept_apart(tiny: Path, tmp_path: Path, work: list[str]) -> None:
+    for options in ({"precision": "fast"}, {"precision": "exact"}):
+        load(tiny, tmp_path, **options)
+    (tiny / "openvino_model.bin").touch()  # another time of change: perhaps other weights
+    load(tiny, tmp_path)
+    assert work.count("build") == len(kept(tmp_path)) == 3
+
+
+def broken_graph(folder: Path) -> None:
+    (folder / "graph.xml").write_bytes((folder / "graph.xml").read_bytes()[:500])
+
+
+def other_heads(folder: Path) -> None:
+    (folder / "heads.json").write_text("{}")
+
+
+def other_weights(folder: Path) -> None:
+    """As after the disk has failed, or as the same graph on a machine that only looks the same."""
+    content = bytearray((folder / "graph.bin").read_bytes())
+    content[::97] = bytes(len(content[::97]))
+    (folder / "graph.bin").unlink()  # a model that lives has the old file mapped
+    (folder / "graph.bin").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (broken_graph, "can't be used, so the graph is compiled again"),
+        (other_heads, "can't be used, so the graph is compiled again"),
+        (other_weights, "has other logits now, so the graph is compiled again"),
+    ],
+)
+def test_what_is_damaged_is_made_anew(
+    tiny: Path, tmp_path: Path, work: list[str], damage: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load(tiny, tmp_path)
+    (folder,) = kept(tmp_path)
+    damage(folder)
+    work.clear()
+    with caplog.at_level(logging.WARNING, "ovdecode"):
+        second = load(tiny, tmp_path)
+    (line,) = caplog.records
+    assert message in line.getMessage()
+    assert work == ["build"] + ["test"] * 6
+    assert logits(first) == logits(second)
+    work.clear()
+    load(tiny, tmp_path)
+    assert work == []
+
+
+def test_a_graph_that_has_other_logits_once_kept_is_not_used(
+    tiny: Path, tmp_path: Path, work: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = prepared._heads
+    monkeypatch.setattr(prepared, "_heads", lambda graph: {name: {} for name in heads(graph)})  # too little is known
+    with caplog.at_level(logging.WARNING, "ovdecode"):
+        model = load(tiny, tmp_path)
+        assert logits(model) == logits(load(tiny, tmp_path))
+    (line,) = caplog.records
+    assert "the optimised graph can't be kept" in line.getMessage()
+    assert work == (["build"] + ["test"] * 6) * 2
+    assert not list(kept(tmp_path)[0].glob("graph.*"))
+
+
+def test_a_self_test_that_fails_is_not_remembered(
+    tiny: Path, tmp_path: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(precision, "_compare", lambda *arguments: (_ for _ in ()).throw(od.errors.PrecisionError("no")))
+        with pytest.raises(od.errors.PrecisionError):
+            load(tiny, tmp_path)
+    work.clear()
+    load(tiny, tmp_path)
+    assert work == ["test"] * 6
+
+
+@pytest.mark.parametrize("precision", ["fast", "exact"])
+def test_the_least_cache_that_works(tiny: Path, tmp_path: Path, precision: Any) -> None:
+    """A cache of 4 to 9 pages failed inside the self-test; one of fewer was refused by another error."""
+    page = paged(load(tiny, tmp_path, precision=precision)).graph.page_bytes
+    shutil.rmtree(tmp_path)  # or the self-test, which needs the room, is not done again
+    model = load(tiny, tmp_path, precision=precision, cache_bytes=10 * page)
+    assert paged(model).cache.pages == 9
+    message = f"`cache_bytes` must be at least {10 * page}, 10 pages of {page} bytes, got {10 * page - 1}"
+    with pytest.raises(od.errors.ConfigurationError, match=message):
+        od.load(tiny, precision=precision, cache_bytes=10 * page - 1, properties={"CACHE_DIR": str(tmp_path)})
