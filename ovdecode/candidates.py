@@ -36,7 +36,7 @@ class Candidates:
     """Token ids with their logits; every method returns new candidates and leaves these as they were.
 
     Args:
-        logits: shape (n,); never written to.
+        logits: shape (n,); never written to. None if the weights alone are known: their logs are taken when asked for.
         ids: the token id of each, shape (n,), rising; None while all tokens of the vocabulary are there.
         divisor: what `logits` are still to be divided by. A temperature keeps the order of the tokens, so the division
             waits until a value is asked for, and a truncation in between saves most of it.
@@ -46,13 +46,13 @@ class Candidates:
 
     def __init__(
         self,
-        logits: Floats,
+        logits: Floats | None,
         ids: NDArray[np.intp] | None = None,
         divisor: float = 1.0,
         weights: Floats | None = None,
         peaks: Floats | None = None,
     ) -> None:
-        self._undivided = logits
+        self._known = logits
         self._ids = ids
         self._divisor = divisor
         self._weights = weights
@@ -62,6 +62,16 @@ class Candidates:
     def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
         return cls(logits, peaks=sequence.peaks_of(logits))
+
+    @cached_property
+    def _undivided(self) -> Floats:
+        """Logits before the division."""
+        if self._known is not None:
+            return self._known
+        assert self._weights is not None
+        with np.errstate(divide="ignore"):
+            logs: Floats = np.log(self._weights)
+        return logs
 
     @cached_property
     def logits(self) -> Floats:
@@ -86,7 +96,7 @@ class Candidates:
         return np.arange(len(self.logits)) if self._ids is None else self._ids
 
     def __len__(self) -> int:
-        return len(self._undivided)
+        return len(self._undivided if self._weights is None else self._weights)
 
     @cached_property
     def probabilities(self) -> Floats:
@@ -141,7 +151,7 @@ class Candidates:
             DeadEnd: if no token is left: there is none, or all are -inf.
             LogitsError: if it is NaN or inf: then the logits are no distribution.
         """
-        if len(self._undivided) == 0:
+        if len(self) == 0:
             raise DeadEnd(
                 "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
             )
@@ -210,10 +220,12 @@ class Candidates:
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
         ids = positions if self._ids is None else self._ids[positions]
+        logits = None if self._known is None else self._known[positions]
         weights = None if self._weights is None else self._weights[positions]
         if weights is not None and weights.max(initial=0) < _LEAST:
-            weights = None  # what was likely has gone: beside it, the rest was rounded to nothing
-        return Candidates(self._undivided[positions], ids, self._divisor, weights)
+            # What was likely has gone; beside it, the rest may have been rounded to nothing.
+            logits, weights = self._undivided[positions], None
+        return Candidates(logits, ids, self._divisor, weights)
 
     def keep(self, mask: Mask) -> Candidates:
         """Only those where `mask`, shape (n,), holds."""
@@ -223,8 +235,15 @@ class Candidates:
         """The same tokens with other logits, shape (n,)."""
         return Candidates(logits, self._ids)
 
+    def with_weights(self, weights: Floats) -> Candidates:
+        """The same tokens with probabilities in proportion to numbers of at least 0, not all of them 0, shape (n,)."""
+        kind = self.weights.dtype if self._known is None else self._known.dtype
+        return Candidates(None, self._ids, weights=weights.astype(kind, copy=False))
+
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""
+        if divisor == 1:
+            return self
         return Candidates(self._undivided, self._ids, self._divisor * divisor, peaks=self._peaks)
 
     def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:

@@ -10,7 +10,6 @@ from operator import index
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -68,20 +67,19 @@ class XTC(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens with the log-probabilities of the mixture; without the top choices if that is certain."""
-        mass = float(candidates.weights.sum(dtype=np.float64))
-        choices = (candidates.weights >= self.threshold * (1 - ROUNDING) * mass).nonzero()[0]
+        choices = candidates.above(candidates.logsumexp + math.log(self.threshold) - ROUNDING)
         dropped = choices[np.argsort(-candidates.logits[choices], kind="stable")][:-1]
         law = candidates.divided(float(self.temperature))
         if len(dropped) == 0 or np.isin(candidates.ids[dropped], tuple(self.protected)).any():
             return law
-        kept = np.ones(len(candidates), bool)
-        kept[dropped] = False
+        kept = law.without(candidates.ids[dropped])
         if self.probability == 1:
-            return law.keep(kept)
-        logits = log_softmax(law.logits)
-        alone, unchanged = math.log(self.probability) - logsumexp(logits[kept]), math.log1p(-self.probability)
-        logits[kept] += np.logaddexp(alone, unchanged)
-        logits[dropped] += unchanged
+            return kept
+        unchanged = math.log1p(-self.probability) - law.logsumexp
+        both = np.logaddexp(math.log(self.probability) - kept.logsumexp, unchanged)
+        kind = law.logits.dtype.type
+        logits = law.logits - kind(kept.peak) + kind(both + kept.peak)  # in this order, large ones lose no digits
+        logits[dropped] = law.logits[dropped].astype(np.float64) + unchanged
         return candidates.with_logits(logits)
 
 
@@ -118,13 +116,11 @@ class Quadratic(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, with other logits."""
-        logits = candidates.checked.copy()
-        possible = logits > -np.inf
-        best = logits.max()
-        distance = logits[possible] - best
+        best = candidates.logits.dtype.type(candidates.peak)
+        distance = candidates.logits - best
         k, s = (3 - self.curve) / 2, (self.curve - 1) / 2
-        logits[possible] = best + self.factor * distance * distance * (s * distance - k)
-        return candidates.with_logits(logits)
+        slope = s * distance - k if s else -k  # 0 · inf would be NaN
+        return candidates.with_logits(best + self.factor * distance * distance * slope)
 
 
 @register("skew")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,21 +57,20 @@ class TopH(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The best of the candidates."""
-        weights = candidates.weights
-        logs = np.maximum(candidates.logits - candidates.logits.max(), np.finfo(candidates.logits.dtype).min)
         if self.rule == "hf":
-            falling = _falling(candidates, 100)
-            mass = weights[falling].sum(dtype=np.float64)
-            sums = (weights[falling] / mass * (math.log(mass) - logs[falling])).cumsum()
-            return _first(candidates, falling, sums, self.h * float(sums[-1]) * (1 + ROUNDING))
-        mass, moment = weights.sum(dtype=np.float64), (weights * logs).sum(dtype=np.float64)
-        bound = self.h * (math.log(mass) - float(moment / mass)) * (1 + ROUNDING)
+            best = candidates.top(100)
+            falling = _falling(best, 100)
+            surprises = -best.logprobs[falling].astype(np.float64)
+            sums = (np.exp(-surprises) * surprises).cumsum()
+            return _first(best, falling, sums, self.h * float(sums[-1]) * (1 + ROUNDING))
+        bound = self.h * candidates.entropy * (1 + ROUNDING)
         count = SHORT
         while True:
             falling = _falling(candidates, count)
-            masses = weights[falling].cumsum(dtype=np.float64)
-            entropies = np.log(masses) - (weights[falling] * logs[falling]).cumsum(dtype=np.float64) / masses
-            if entropies[-1] > bound or len(falling) == len(candidates):
+            logprobs = candidates.logprobs[falling].astype(np.float64)
+            masses, moments = np.exp(logprobs).cumsum(), (np.exp(logprobs) * logprobs).cumsum()
+            entropies = np.log(masses) - moments / masses
+            if entropies[-1] > bound or len(falling) < count:
                 return _first(candidates, falling, entropies, bound)
             count *= 8
 
@@ -109,16 +107,26 @@ class TailFree(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates before the tail."""
-        falling = np.sort(candidates.weights)[::-1].astype(np.float64)
-        sums = np.abs(np.diff(falling, 2, append=(0.0, 0.0))).cumsum()
-        return candidates.top(int(sums.searchsorted((self.z + ROUNDING) * sums[-1], "right")) + 1)
+        for size in (SHORT, len(candidates)):
+            best = candidates.top(size).logits.astype(np.float64)
+            falling = np.exp(np.sort(best)[::-1] - candidates.peak)
+            if len(falling) == len(candidates):
+                falling = np.append(falling, (0.0, 0.0))
+            steps = -np.diff(falling)
+            sums = np.abs(np.diff(steps)).cumsum()
+            # Beyond the tokens looked at, the steps come down to 0, on their way up and down at most by all of them.
+            totals = sums[-1] + steps[-1] + np.array([0.0, 2 * falling[-1]])
+            first, last = sums.searchsorted((self.z + ROUNDING) * totals, "right")
+            if first == last < len(sums):
+                break
+        return candidates.top(int(first) + 1)
 
 
 def _falling(candidates: Candidates, count: int) -> NDArray[np.intp]:
-    """Positions of the `count` best, best first."""
-    best = top_indices(candidates.logits, count)
+    """Positions of the `count` best that are possible, best first."""
+    best = top_indices(candidates.checked, count)
     falling: NDArray[np.intp] = best[np.argsort(-candidates.logits[best], kind="stable")]
-    return falling
+    return falling[candidates.logits[falling] > -np.inf]
 
 
 def _first(candidates: Candidates, falling: NDArray[np.intp], rising: NDArray[np.float64], bound: float) -> Candidates:

@@ -25,8 +25,9 @@ from ovdecode import (
     run,
 )
 from ovdecode.errors import ConfigurationError
+from ovdecode.hashing import Hashes, absorb, uniforms
 from ovdecode.spec import parse
-from ovdecode.strategies.processors.watermarks.watermark import Hashes, Watermark, absorb, uniforms
+from ovdecode.strategies.processors.watermarks.watermark import Watermark
 from ovdecode.testing import distribution
 
 MARKS: list[Watermark] = [
@@ -158,8 +159,9 @@ class PrescribedWins(SynthIdWatermark):
     def hash_contexts(self, contexts: Any) -> Hashes:
         return np.array([int(context[-1]) for context in contexts], np.uint64)
 
-    def wins(self, hashes: Hashes, layer: int) -> Any:
-        return np.array(self.table[layer], bool)[hashes.astype(int)]
+    def kinds(self, hashes: Hashes, first: int, layers: int) -> Any:
+        bits = np.array(self.table[first : first + layers])[:, hashes.astype(int)]  # (layers, n)
+        return 2 ** np.arange(layers)[::-1] @ bits
 
 
 @pytest.fixture
@@ -196,6 +198,23 @@ def test_a_tournament_of_two_is_played_out_exactly() -> None:
                 expected[token] += p[list(draws)].prod() * share
         mark = PrescribedWins(context_width=1, depth=2, table=tables)
         assert mark(Candidates(np.log(p)), sequence).probabilities == pytest.approx(expected)
+
+
+def test_layers_that_are_played_together_are_layers_one_after_another() -> None:
+    row = np.random.default_rng(0).standard_normal(3000).astype(np.float32) * 3
+    row[::7] = -np.inf
+    prompt, together = Vocabulary(3000).prompt([0, 1, 2, 0]), SynthIdWatermark(depth=24)
+    expected = Candidates(row).weights.astype(np.float64)
+    expected /= expected.sum()
+    (context,) = [together.fresh_context(prompt)]
+    assert context is not None
+    hashes = absorb(context, np.arange(3000))
+    for layer in range(24):
+        g = (hashes >> np.uint64(63 - layer)) & np.uint64(1)
+        expected *= 1 + g - (g * expected).sum()
+    left = together(Candidates(row), prompt)
+    assert left.probabilities == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    assert np.exp(left.logits) == pytest.approx(left.probabilities)
 
 
 def test_averaged_over_all_g_values_the_tournament_changes_nothing() -> None:

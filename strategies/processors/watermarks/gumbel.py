@@ -8,9 +8,13 @@ import numpy as np
 from scipy.stats import gamma
 
 from ovdecode.candidates import Candidates
+from ovdecode.hashing import absorb, uniforms
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark, absorb, uniforms
+from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark
+
+_SLACK = 1 + 1e-9
+"""For what rounding takes from a bound."""
 
 
 @register("gumbel_watermark")
@@ -44,8 +48,12 @@ class GumbelWatermark(Watermark):
         context = self.fresh_context(sequence)
         if context is None:
             return candidates
-        noise = -np.log(-np.log(uniforms(absorb(context, candidates.ids))))  # argmax log(u)/p = argmax log(p) + noise
-        best = int((candidates.checked + noise).argmax())
+        numbers, weights = uniforms(absorb(context, candidates.ids)), candidates.weights
+        some = int(weights.argmax())
+        border = -np.log(numbers[some]) / weights[some]
+        # Only those above -log(u) = border · p can win, and so only those above 1 - u, which is less.
+        able = (1 - numbers <= border * _SLACK * weights).nonzero()[0]
+        best = able[(np.log(numbers[able]) / weights[able]).argmax()]
         return candidates.at(np.array([best]))
 
     def detect(self, sequence: Sequence) -> Detection:

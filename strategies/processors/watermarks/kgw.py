@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.stats import binom, hypergeom
 
 from ovdecode.candidates import Candidates
+from ovdecode.hashing import Hashes, absorb, uniforms
 from ovdecode.plugin import one_of, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.processors.watermarks.watermark import Detection, Hashes, Watermark, absorb, uniforms
+from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark
 
 Scheme = Literal["lefthash", "selfhash"]
 
@@ -67,12 +68,11 @@ class KgwWatermark(Watermark):
             return candidates
         context = sequence.tokens[None, sequence.length - self.context_width :]
         if self.seeding_scheme == "lefthash":
-            green = self._list(self.hash_contexts(context), sequence.vocabulary.size)[candidates.ids]
+            listed = self._list(self.hash_contexts(context), sequence.vocabulary.size)
+            green = listed if candidates.dense else listed[candidates.ids]
         else:
             green = self._chosen(self._least(context, candidates.ids))
-        logits = candidates.logits.copy()
-        logits[green] += self.bias
-        return candidates.with_logits(logits)
+        return candidates.with_logits(candidates.logits + green * candidates.logits.dtype.type(self.bias))
 
     def detect(self, sequence: Sequence) -> Detection:
         """The share of green tokens, and its probability without the mark; repeated n-grams count once."""

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from ovdecode.candidates import Candidates
+from ovdecode.hashing import Hashes, absorb
 from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
-from ovdecode.strategies.processors.watermarks.watermark import Detection, Hashes, Watermark, absorb
+from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark
+
+_TOGETHER = 10
+"""Layers that are played at once: so many that there are far fewer kinds of tokens than tokens."""
 
 
 @register("synthid_watermark")
@@ -59,25 +63,41 @@ class SynthIdWatermark(Watermark):
         hashes = absorb(context, candidates.ids)
         probabilities = candidates.weights.astype(np.float64)
         probabilities /= probabilities.sum()
-        factors = np.ones(len(candidates))
-        for layer in range(self.depth):
-            wins = self.wins(hashes, layer)
-            factor = wins + probabilities[~wins].sum()  # 1 + g - Σ g p, with no digits lost where it is small
-            probabilities *= factor
-            factors *= factor
-        with np.errstate(divide="ignore"):
-            logits = candidates.logits + np.log(factors)
-        return candidates.with_logits(logits.astype(candidates.logits.dtype))
+        for first in range(0, self.depth, _TOGETHER):
+            layers = min(_TOGETHER, self.depth - first)
+            kinds = self.kinds(hashes, first, layers)
+            probabilities *= _growth(np.bincount(kinds, probabilities, 2**layers).astype(np.float64), layers)[kinds]
+        return candidates.with_weights(probabilities)
 
     def detect(self, sequence: Sequence) -> Detection:
         """The mean of g, and its probability without the mark; a repeated context counts once."""
         hashes = self.fresh_tokens(sequence)
         total = len(hashes) * self.depth
-        wins = sum(int(self.wins(hashes, layer).sum()) for layer in range(self.depth))
+        wins = sum(int(self.kinds(hashes, layer, 1).sum()) for layer in range(self.depth))
         score = wins / total if total else np.nan
         return Detection(score, float(binom.sf(wins - 1, total, 0.5)), len(hashes))
 
-    def wins(self, hashes: Hashes, layer: int) -> NDArray[np.bool_]:
-        """Each token's g in a layer, shape (n,): a bit of its hash, the highest in layer 0."""
-        found: NDArray[np.bool_] = (hashes >> np.uint64(63 - layer) & np.uint64(1)).astype(bool)
-        return found
+    def kinds(self, hashes: Hashes, first: int, layers: int) -> NDArray[np.intp]:
+        """Each token's g in some layers as one number, shape (n,): bits of its hash, the highest in layer 0."""
+        bits = hashes >> np.uint64(64 - first - layers)
+        bits &= np.uint64(2**layers - 1)
+        kinds: NDArray[np.intp] = bits.view(np.intp)
+        return kinds
+
+
+def _growth(masses: NDArray[np.float64], layers: int) -> NDArray[np.float64]:
+    """How the probability of each kind of token changes in some layers: the product of all 1 + g - Σ g p.
+
+    Tokens with the same g in all of these layers are as one.
+
+    Args:
+        masses: the probability of each kind, shape (2 ** layers,); the first layer's g is the highest bit.
+    """
+    growth = np.ones(1)
+    for _ in range(layers):
+        half = len(masses) // 2
+        lost, won = masses[:half], masses[half:]
+        share = lost.sum()  # 1 - Σ g p, with no digits lost where it is small
+        growth = (growth[:, None] * np.array((share, 1 + share))).ravel()
+        masses = share * (lost + won) + won
+    return growth

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.hashing import Hashes, absorb
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.sequence import Sequence
-
-Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Watermark(LogitsProcessor):
     def detect(self, sequence: Sequence) -> Detection:
         """How likely the generated tokens of a sequence carry this mark, under this very configuration."""
 
-    @property
+    @cached_property
     def start(self) -> Hashes:
         """The hash of the key alone, shape (1,)."""
         return absorb(np.zeros(1, np.uint64), np.array([self.hashing_key], np.uint64))
@@ -99,27 +98,3 @@ class Watermark(LogitsProcessor):
         hashes = self.hash_contexts(contexts)
         first = np.sort(np.unique(hashes, return_index=True)[1])
         return absorb(hashes[first], sequence.tokens[sequence.length - len(contexts) :][first])
-
-
-def absorb(hashes: Hashes, values: NDArray[Any]) -> Hashes:
-    """The hashes of what was hashed before and one value more each; 64 bits, the same on every platform.
-
-    One round of the generator SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
-    with the value mixed into its state. Bijective in either argument. It is no cryptographic hash: who must withstand
-    an attacker that collects marked texts needs another one.
-
-    Example:
-        >>> [hex(each) for each in absorb(np.zeros(1, np.uint64), np.array([0, 1]))]
-        ['0xe220a8397b1dcdaf', '0x910a2dec89025cc1']
-    """
-    mixed = (hashes ^ values.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    found: Hashes = mixed ^ (mixed >> np.uint64(31))
-    return found
-
-
-def uniforms(hashes: Hashes) -> NDArray[np.float64]:
-    """Numbers strictly between 0 and 1, of 52 bits each, shape (n,) to shape (n,)."""
-    numbers: NDArray[np.float64] = ((hashes >> np.uint64(12)) + 0.5) / 2.0**52
-    return numbers
