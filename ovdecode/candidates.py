@@ -86,6 +86,11 @@ class Candidates:
         return divided
 
     @property
+    def peaks(self) -> Floats | None:
+        """Of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known."""
+        return None if self._peaks is None else self._divided(self._peaks)
+
+    @property
     def dense(self) -> bool:
         """Whether position i is still token i, for every token of the vocabulary."""
         return self._ids is None
@@ -179,12 +184,15 @@ class Candidates:
         index = best_index(self._undivided, self._peaks) if len(self._undivided) else 0
         if len(self._undivided) == 0 or not math.isfinite(self._undivided[index]):
             self.peak  # noqa: B018  raises, and says why
-        return index if self._ids is None else int(self._ids[index])
+        return self.token(index)
+
+    def token(self, position: int) -> int:
+        """The token id at a position."""
+        return position if self._ids is None else int(self._ids[position])
 
     def draw(self, rng: Random) -> int:
         """A token at random, each with its probability."""
-        index = rng.choose(self.weights)
-        return index if self._ids is None else int(self._ids[index])
+        return self.token(rng.choose(self.weights))
 
     def top(self, count: int) -> Candidates:
         """The `count` most probable, ties to the lower id; all if there are fewer."""
@@ -196,10 +204,11 @@ class Candidates:
 
     def above(self, bound: float) -> NDArray[np.intp]:
         """Positions, rising, of those whose logit is at least `bound`."""
-        blocks = None if self._peaks is None else (self._divided(self._peaks) >= bound).nonzero()[0]
-        if blocks is None or self._peaks is None or 4 * len(blocks) > len(self._peaks):
+        peaks = self.peaks
+        blocks = None if peaks is None else (peaks >= bound).nonzero()[0]
+        if peaks is None or blocks is None or 4 * len(blocks) > len(peaks):
             return (self.logits >= bound).nonzero()[0]
-        near = self._divided(self._undivided.reshape(len(self._peaks), -1)[blocks])  # (blocks, size)
+        near = self._divided(self._undivided.reshape(len(peaks), -1)[blocks])  # (blocks, size)
         return in_blocks(blocks, near >= bound)
 
     def likely(self, share: float, surprise: float = 0.0) -> NDArray[np.intp]:
@@ -229,7 +238,7 @@ class Candidates:
 
     def keep(self, mask: Mask) -> Candidates:
         """Only those where `mask`, shape (n,), holds."""
-        return self.at(mask.nonzero()[0])
+        return self if mask.all() else self.at(mask.nonzero()[0])
 
     def with_logits(self, logits: Floats) -> Candidates:
         """The same tokens with other logits, shape (n,)."""
@@ -261,7 +270,7 @@ class Candidates:
         """All but these token ids."""
         mask = np.ones(len(self), bool)
         mask[self.positions(tokens)] = False
-        return self if mask.all() else self.keep(mask)
+        return self.keep(mask)
 
     def only(self, tokens: NDArray[Any]) -> Candidates:
         """Of these distinct token ids, those that are candidates."""

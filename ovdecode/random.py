@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.noise import GumbelNoise
 from ovdecode.numerics import Floats, pick
 
 
@@ -46,6 +47,10 @@ class Random:
     def gumbel(self, size: int) -> NDArray[np.float64]:
         """Independent standard Gumbel variates, shape (size,)."""
         return self._generator.gumbel(size=size)
+
+    def gumbel_noise(self) -> GumbelNoise:
+        """Independent standard Gumbel variates for tokens, each made when it is looked at; others at each call."""
+        return GumbelNoise(int(self._generator.integers(2**64, dtype=np.uint64)))
 
     def __repr__(self) -> str:
         return f"Random{self.key!r}"

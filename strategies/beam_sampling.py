@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ovdecode.candidates import Candidates
+from ovdecode.numerics import total
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategies.beams import BeamStrategy, Search
-from ovdecode.strategies.extensions import Extensions, next_tokens
+from ovdecode.strategies.extensions import next_tokens
 from ovdecode.strategy import Decoding, Hypothesis
 
 
@@ -47,7 +49,7 @@ class BeamSampling(BeamStrategy):
         while beams := search.running:
             rows = yield [beam.sequence for beam in beams]
             tokens = [next_tokens(self, logits, beam.sequence) for logits, beam in zip(rows, beams, strict=True)]
-            drawn = _draw(Extensions(beams, tokens), search.width, rng)
+            drawn = _draw(beams, tokens, search.width, rng)
             ends = [bool(stop(each.sequence)) for each in drawn]
             running = [each for each, end in zip(drawn, ends, strict=True) if not end]
             count = len(drawn) if search.rules.any_rank else self.num_beams
@@ -58,12 +60,19 @@ class BeamSampling(BeamStrategy):
         return search.finished.outcome(self, self.num_return_sequences)
 
 
-def _draw(extensions: Extensions, count: int, rng: Random) -> list[Hypothesis]:
-    """At most `count` different extensions, in the order in which they are drawn."""
+def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Random) -> list[Hypothesis]:
+    """At most `count` different extensions, in the order in which they are drawn: first the beam, then its token."""
     drawn = list[Hypothesis]()
-    weights = np.exp(extensions.sums - extensions.sums.max(initial=-np.inf))
-    while len(drawn) < count and weights.any():
-        index = rng.choose(weights)
-        drawn.append(extensions[index])
-        weights[index] = 0.0
+    pairs = [(beam, each) for beam, each in zip(beams, tokens, strict=True) if len(each)]
+    weights = [each.weights.copy() for _, each in pairs]  # of the tokens of a beam, beside its best
+    best = np.array([beam.score + each.peak for beam, each in pairs])
+    scales = np.exp(best - best.max(initial=-np.inf))
+    masses = scales * [each.mass for _, each in pairs]
+    while len(drawn) < count and masses.any():
+        index = rng.choose(masses)
+        place = rng.choose(weights[index])
+        beam, each = pairs[index]
+        drawn.append(Hypothesis(beam.sequence + each.token(place), beam.score + float(each.logits[place])))
+        weights[index][place] = 0.0
+        masses[index] = scales[index] * total(weights[index])
     return drawn

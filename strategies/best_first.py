@@ -79,7 +79,7 @@ class BestFirstBeamSearch(Strategy):
                 asked = [node, *_unknown(ahead, known, places, stop)]
                 rows = yield [each.sequence for each in asked]
                 for each, logits in zip(asked, rows, strict=True):
-                    tokens = normalized(self, logits, each.sequence).top(self.num_beams)
+                    tokens = normalized(self, logits, each.sequence, self.num_beams)
                     known[each.sequence] = list(Extensions([each], [tokens]).best())
             places.take(length)
             for child in known.pop(node.sequence):

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from ovdecode.candidates import Candidates
 from ovdecode.forward import Forward, Logits
 from ovdecode.guidance import Guidance
-from ovdecode.numerics import Floats, log_softmax
 from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -83,15 +83,13 @@ class DoLa(Guidance):
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """The last layer against the early one that differs the most."""
-        last = log_softmax(logits)
-        early = max(map(log_softmax, others), key=lambda each: divergence(last, each))
-        return only(plausible(logits, self.relative_top), difference(last, early))
+        last = Candidates(logits)
+        early = max(map(Candidates, others), key=lambda each: divergence(last, each))
+        return only(plausible(logits, self.relative_top), difference(last.logprobs, early.logprobs))
 
 
-def divergence(one: Floats, other: Floats) -> float:
-    """The Jensen-Shannon divergence of two distributions, in nats; log-probabilities of shape (vocab,)."""
-    from scipy.special import rel_entr
-
-    p, q = np.exp(one), np.exp(other)
-    mean = (p + q) / 2
-    return float(rel_entr(p, mean).sum(dtype=np.float64) + rel_entr(q, mean).sum(dtype=np.float64)) / 2
+def divergence(one: Candidates, other: Candidates) -> float:
+    """The Jensen-Shannon divergence of two distributions over the whole vocabulary, in nats."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # where both are 0, they are 0 times whatever
+        mean = np.log((one.probabilities + other.probabilities) / 2)
+        return (one.mean(one.logprobs - mean) + other.mean(other.logprobs - mean)) / 2

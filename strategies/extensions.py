@@ -85,24 +85,24 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
     them: they are not normalised again."""
     if strategy.processors.stages:
-        return _possible(strategy, log_softmax(logits), sequence, count)
-    found = _possible(strategy, logits, sequence, count)
+        return possible(strategy, log_softmax(logits), sequence, count)
+    found = possible(strategy, logits, sequence, count)
     return found.with_logits(found.logits - logits.dtype.type(logsumexp(logits)))
 
 
-def normalized(strategy: Strategy, logits: Logits, sequence: Sequence) -> Candidates:
-    """The possible next tokens, with the logs of the probabilities that the processors leave them; none at a dead end.
+def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
+    """The `count` best possible next tokens (None for all), with the logs of the probabilities that the processors
+    leave them; none at a dead end.
 
     Unlike those of `next_tokens` they are normalised, so none is above 0: a sequence never gains by growing.
     """
-    found = _possible(strategy, logits, sequence)
-    if len(found) == 0:
-        return found
-    exact = found.logits.astype(np.float64)
-    return found.with_logits(np.minimum(exact - logsumexp(exact), 0.0))
+    found = possible(strategy, logits, sequence)
+    best = found if count is None else found.top(count)
+    exact = best.logits.astype(np.float64)
+    return best.with_logits(np.minimum(exact - found.logsumexp, 0.0)) if len(found) else found
 
 
-def _possible(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
+def possible(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
     """The `count` best of the tokens that the processors leave possible (None for all); none at a dead end, whichever
     processor comes to it."""
     try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
 from ovdecode.candidates import Candidates
 from ovdecode.forward import Logits
 from ovdecode.random import Random
@@ -23,8 +21,8 @@ class GumbelSampling(Stepwise):
     """The best token after adding Gumbel noise to each logit: a draw from the distribution, as an argmax.
 
     Law: exactly that of `strategy`. With independent standard Gumbel noise g, the argmax of logit + g is
-    token i with the probability softmax(logits)_i. The noise at a step has one number a candidate, whatever
-    their probabilities, so that runs with the same seed stay alike when the logits change a little.
+    token i with the probability softmax(logits)_i. The noise at a step has one number a token, whatever its
+    probability, so that runs with the same seed stay alike when the logits change a little.
     Source: Gumbel 1954, "Statistical Theory of Extreme Values and Some Practical Applications"; Maddison,
     Tarlow, Minka 2014, "A* Sampling" (arXiv:1411.0030).
 
@@ -47,7 +45,8 @@ class GumbelSampling(Stepwise):
         while not stop(sequence):
             logits = yield sequence
             law = self.law(logits, sequence)
-            sequence += law.ids[np.argmax(law.checked + rng.gumbel(len(law)))]
+            (best,), _ = rng.gumbel_noise().largest(law, 1)
+            sequence += law.token(int(best))
         return sequence
 
     def law(self, logits: Logits, sequence: Sequence) -> Candidates:

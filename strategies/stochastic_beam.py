@@ -9,12 +9,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ovdecode.errors import DeadEnd
-from ovdecode.numerics import Floats, top_indices
+from ovdecode.numerics import Floats
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
-from ovdecode.strategies.extensions import normalized, require_positive
+from ovdecode.strategies.extensions import possible, require_positive
 from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy
 
 
@@ -70,12 +70,14 @@ class StochasticBeamSearch(Strategy):
             rows = yield [beam.sequence for beam in running]
             found = [beam for beam in beams if beam.complete]
             for beam, logits in zip(running, rows, strict=True):
-                tokens = normalized(self, logits, beam.sequence)
-                joint = beam.logprob + tokens.logits
-                noisy = gumbel_with_maximum(joint, beam.perturbed, rng)
-                for index in top_indices(noisy, self.num_beams + 1):
-                    sequence = beam.sequence + tokens.ids[index]
-                    found.append(Perturbed(sequence, float(joint[index]), float(noisy[index]), False))
+                tokens = possible(self, logits, beam.sequence)
+                if len(tokens) == 0:
+                    continue
+                best, free = rng.gumbel_noise().largest(tokens, self.num_beams + 1)
+                logprobs = beam.logprob + np.minimum(tokens.logits[best].astype(np.float64) - tokens.logsumexp, 0.0)
+                noisy = given_maximum(free + (beam.logprob - tokens.logsumexp), beam.perturbed)
+                for place, logprob, perturbed in zip(best.tolist(), logprobs.tolist(), noisy.tolist(), strict=True):
+                    found.append(Perturbed(beam.sequence + tokens.token(place), logprob, perturbed, False))
             found.sort(key=lambda beam: -beam.perturbed)
             beams = [
                 beam._replace(complete=beam.complete or bool(stop(beam.sequence)))
@@ -99,13 +101,13 @@ def inclusion_probability(logprob: float, threshold: float) -> float:
     return -math.expm1(-math.exp(excess))
 
 
-def gumbel_with_maximum(locations: Floats, maximum: float, rng: Random) -> Floats:
-    """Independent Gumbel variates with these locations, shape (n,), given that the largest of them is `maximum`.
+def given_maximum(free: Floats, maximum: float) -> Floats:
+    """Independent Gumbel variates, shape (n,), the largest first, changed to what they are if it is `maximum`.
 
-    In the numerically stable form of the paper's appendix.
+    Each depends on itself and the largest alone, and they keep their order: so those that are left out may be any. In
+    the numerically stable form of the paper's appendix.
     """
-    free = locations + rng.gumbel(len(locations))
     with np.errstate(divide="ignore"):  # the largest itself has log(0)
-        v = maximum - free + np.log(-np.expm1(free - free.max(initial=-np.inf)))
+        v = maximum - free + np.log(-np.expm1(free - free[0]))
     found: Floats = maximum - np.maximum(v, 0.0) - np.log1p(np.exp(-np.abs(v)))
     return found

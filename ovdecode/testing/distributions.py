@@ -100,6 +100,10 @@ class _Paths(Choices):
         self.continuous = True
         return super().gumbel(size)
 
+    def gumbel_noise(self):  # type: ignore[no-untyped-def]
+        self.continuous = True
+        return super().gumbel_noise()
+
 
 def _check_sum(strategy: Strategy, exact: Outcomes, complete: bool) -> None:
     total = math.fsum(exact.values())

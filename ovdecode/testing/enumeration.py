@@ -137,6 +137,10 @@ class Choices(Random):
         """Not possible."""
         raise _continuous("gumbel")
 
+    def gumbel_noise(self) -> NoReturn:
+        """Not possible."""
+        raise _continuous("gumbel_noise")
+
 
 def _continuous(name: str) -> StrategyError:
     return StrategyError(

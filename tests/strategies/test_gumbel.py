@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from search_tables import noise_model
 
 from ovdecode import GumbelSampling, Model, Random, Sampling, Speculative, TableRunner, TopK, parse
+from ovdecode.noise import GumbelNoise
 from ovdecode.testing import distribution, law_distribution
 
 
@@ -16,8 +19,14 @@ class Fixed(Random):
         super().__init__()
         self.noise = list(noise)
 
-    def gumbel(self, size: int) -> NDArray[np.float64]:
-        return np.array(self.noise.pop(0)[:size])
+    def gumbel_noise(self) -> GumbelNoise:
+        noise = np.array(self.noise.pop(0))
+
+        class Known(GumbelNoise):
+            def of(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+                return noise[tokens]  # type: ignore[no-any-return]
+
+        return Known(0)
 
 
 def test_the_largest_sum_of_logit_and_noise_wins() -> None:

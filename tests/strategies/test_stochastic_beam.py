@@ -13,7 +13,7 @@ from search_tables import complete, noise, noise_model
 from ovdecode import Model, Random, StochasticBeamSearch, SuppressedTokens, TableRunner, Task, run
 from ovdecode.errors import LogitsError
 from ovdecode.generation import Generation
-from ovdecode.strategies.stochastic_beam import gumbel_with_maximum, inclusion_probability
+from ovdecode.strategies.stochastic_beam import given_maximum, inclusion_probability
 
 SAMPLES = 3000
 LAW = {tokens: math.exp(logprob) for tokens, logprob in complete(noise(4, 3, 0.7), 3, 2, eos=2)}
@@ -109,8 +109,12 @@ def test_noise_with_a_given_maximum() -> None:
     for sample in range(2000):
         rng = Random("noise", sample)
         maximum = float(rng.gumbel(1)[0])
-        found = gumbel_with_maximum(locations, maximum, rng)
-        assert found.max() == pytest.approx(maximum)
+        free = locations + rng.gumbel(3)
+        order = np.argsort(-free)
+        found = np.empty(3)
+        found[order] = given_maximum(free[order], maximum)
+        assert found[order[0]] == pytest.approx(maximum)
+        assert np.argsort(-found).tolist() == order.tolist()
         rows.append(found - locations)
     columns = np.array(rows).T
     for column in columns:

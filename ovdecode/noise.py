@@ -1,0 +1,84 @@
+"""Gumbel noise that is made only where it is looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.candidates import Candidates
+from ovdecode.hashing import absorb, uniforms
+from ovdecode.numerics import top_indices
+
+_BLOCK, _FIRST = 64, 16
+
+
+class GumbelNoise:
+    """A standard Gumbel variate for each token, independent of all others.
+
+    Law: -log of the time at which the token arrives, if each comes after a time of its own with the exponential
+    distribution. Tokens stand in blocks of 64. Of so many, the first arrives after E / 64, and each is the first with
+    the same probability; from then on every other one takes its full time again, because the exponential distribution
+    has no memory. So the best token is found without a look into blocks whose first comes too late.
+
+    The numbers are hashes of key and token: those of a token are the same whatever the other candidates are.
+    Source: Gumbel 1954; Maddison, Tarlow, Minka 2014, "A* Sampling" (arXiv:1411.0030) for the noise of a group as a
+    whole before that of its members.
+
+    Args:
+        key: from 0 to 2^64 - 1.
+    """
+
+    def __init__(self, key: int) -> None:
+        start = np.array([key], np.uint64)
+        self._blocks, self._tokens = absorb(start, np.array([0])), absorb(start, np.array([1]))
+
+    def of(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The noise of these tokens, of any shape."""
+        blocks = tokens // _BLOCK
+        return self._noise(tokens, *self._first(blocks))
+
+    def largest(self, candidates: Candidates, count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Positions of the `count` possible candidates with the largest sums of logit and noise, and these sums.
+
+        Both of shape (count,), less if there are fewer, the largest first.
+
+        Raises:
+            DeadEnd: if no token is left.
+        """
+        logits, peaks = candidates.checked, candidates.peaks
+        if peaks is None or len(peaks) * _BLOCK != len(logits) or len(peaks) <= _FIRST:
+            positions = np.arange(len(logits))
+            sums = logits + self.of(candidates.ids)
+        else:
+            arrivals, winners = self._first(np.arange(len(peaks)))
+            rows = logits.reshape(-1, _BLOCK)
+
+            def noisy(blocks: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+                tokens = blocks[:, None] * _BLOCK + np.arange(_BLOCK)  # (blocks, _BLOCK)
+                noise = self._noise(tokens, arrivals[blocks, None], winners[blocks, None])
+                return tokens.ravel(), (rows[blocks] + noise).ravel()
+
+            # What is among the largest of a few blocks bounds what can be among the largest of all.
+            _, sums = noisy(np.argpartition(peaks, -_FIRST)[-_FIRST:])
+            least = np.partition(sums, -count)[-count] if count <= len(sums) else -np.inf
+            positions, sums = noisy((peaks - np.log(arrivals) >= least).nonzero()[0])
+        best = top_indices(sums, count)
+        best = best[np.argsort(-sums[best], kind="stable")]
+        best = best[sums[best] > -np.inf]
+        return positions[best], sums[best]
+
+    def _first(self, blocks: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """When the first token of each block arrives, and its place in the block, each of the same shape."""
+        hashes = absorb(self._blocks, blocks)
+        return -np.log(uniforms(hashes)) / _BLOCK, (hashes % np.uint64(_BLOCK)).astype(np.int64)
+
+    def _noise(
+        self, tokens: NDArray[np.integer[Any]], arrivals: NDArray[np.float64], winners: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The noise of tokens, given when the first of each one's block arrives and which that is."""
+        later = np.log(uniforms(absorb(self._tokens, tokens)))
+        later[tokens % _BLOCK == winners] = 0.0
+        noise: NDArray[np.float64] = -np.log(arrivals - later)
+        return noise
