@@ -21,12 +21,17 @@ class Cost:
         tokens: tokens fed through a model, prompt included.
         seconds: from its start to its end, on the clock.
         time_to_first_token: seconds until the first token was chosen.
+        cache_bytes: the most key/value cache that it needed at once: the distinct tokens of all sequences that it asked
+            about in one round, by the bytes that a token takes in the runner's cache; 0 for a runner without one. What
+            several of these begin with counts once; what other tasks share counts in full; pages are not rounded up. A
+            model that is not asked in a round, such as a draft, keeps what it was last asked about.
     """
 
     forwards: int = 0
     tokens: int = 0
     seconds: float = 0.0
     time_to_first_token: float = 0.0
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ class Result:
         strategy: spec string of what decoded it.
         model: what decoded it; None if it is not at hand.
         prompt_tokens: the ids that `tokens` follow.
-        cache_bytes: the most key/value cache that it held; 0 if that is not known.
     """
 
     text: str
@@ -58,7 +57,6 @@ class Result:
     strategy: str = ""
     model: Model | None = None
     prompt_tokens: tuple[int, ...] = ()
-    cache_bytes: int = 0
 
     @classmethod
     def of(cls, generation: Generation, references: Items[str] = ()) -> Result:

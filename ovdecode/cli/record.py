@@ -60,8 +60,8 @@ def record(comparison: Comparison, options: Mapping[str, Any]) -> dict[str, Any]
             prompt_index, strategy (spec), sample, text, tokens (ids), taken_back (tokens of the prompt
             chosen again), logprobs (a token, of the model),
             logprob, mean_logprob, score, reason (name and detail, or null), cost (forwards, tokens, seconds,
-            time_to_first_token), info, alternatives (all that the strategy returned, best first, if several),
-            runner, precision, error (type and message, or null).
+            time_to_first_token, cache_bytes), info, alternatives (all that the strategy returned, best first, if
+            several), runner, precision, error (type and message, or null).
     """
     model = comparison.model
     return {

@@ -7,9 +7,9 @@ from math import isnan
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
-from weakref import ref
 
 from ovdecode.engine.result import candidate, without_frames
+from ovdecode.engine.tally import Tally
 from ovdecode.engine.task import Task
 from ovdecode.engine.tree import check_answer, common_ancestor, note_answer
 from ovdecode.errors import StrategyError
@@ -44,11 +44,9 @@ class Job:
     _decoding: Decoding | None = None
     _error: Exception | None = None
     _outcome: Outcome | None = None
-    _forwards: int = 0
-    _tokens: int = 0
+    _tally: Tally = field(default_factory=Tally)
     _began: float | None = None
     _first_token: float | None = None
-    _seen: dict[Model, set[ref[Sequence]]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Run the strategy up to its first request."""
@@ -101,7 +99,7 @@ class Job:
             if self._outcome is not None:  # these were asked for by `_conclude`
                 self.finish()
                 return
-            self._count()
+            self._tally.add((self.model_of(request), request) for request in self.wanted)
             self.answers.clear()
             self._advance(given[0] if self._single else given[: self._asked])
         except Exception as error:
@@ -129,7 +127,7 @@ class Job:
             self.committed = self.prompt
             self.result = self._generation()
         self.wanted, self.answers, self._decoding, self._outcome = [], {}, None, None
-        self._seen.clear()
+        self._tally.forget()
         self.committed = self.prompt = None  # type: ignore[assignment]
 
     # The rest is private: one step of the generator, and the bookkeeping around it.
@@ -239,22 +237,6 @@ class Job:
         count = self.prompt.length - sequence.prompt_length
         return self.prompt.reopen(count) if 0 < count < self.prompt.length else None
 
-    def _count(self) -> None:
-        models = {self.model_of(request) for request in self.wanted}
-        self._forwards += len(models)
-        counted = set[tuple["Model", Sequence]]()
-        for request in self.wanted:
-            asked = self.model_of(request), request.sequence
-            if asked in counted:  # made twice, answered by one row
-                continue
-            counted.add(asked)
-            seen = self._seen.setdefault(asked[0], set())
-            new, node = 0, request.sequence
-            while node.parent is not None and ref(node) not in seen:
-                seen.add(ref(node))  # not the node: it would keep its place in the cache
-                new, node = new + 1, node.parent
-            self._tokens += max(new, request.rows)
-
     def _generation(self) -> Generation:
         now = 0.0 if self._began is None else perf_counter() - self._began
         prompt: Sequence = getattr(self, "prompt", None) or self.task.model.vocabulary.root
@@ -275,7 +257,13 @@ class Job:
             index=self.index,
             alternatives=alternatives,
             info=dict(self._outcome.info) if self._outcome is not None else {},
-            cost=Cost(self._forwards, self._tokens, now, now if self._first_token is None else self._first_token),
+            cost=Cost(
+                self._tally.forwards,
+                self._tally.tokens,
+                now,
+                now if self._first_token is None else self._first_token,
+                self._tally.cache_bytes,
+            ),
             runner=runner.name,
             precision=runner.precision,
             error=self._error,

@@ -113,12 +113,17 @@ class _Results:
             prompt=prompt.text,
             references=prompt.references,
             stop=record.stop or "",
-            cost=Cost(record.forwards, record.model_tokens, record.seconds, record.time_to_first_token),
+            cost=Cost(
+                record.forwards,
+                record.model_tokens,
+                record.seconds,
+                record.time_to_first_token,
+                record.cache_bytes,
+            ),
             info={name: _number(value) for name, value in record.info.items()},
             strategy=record.strategy,
             model=self._model(record.model),
             prompt_tokens=tokens[: len(tokens) - record.taken_back],
-            cache_bytes=record.cache_bytes,
         )
 
     def _encode(self, source: str, index: int) -> tuple[int, ...]:

@@ -26,8 +26,7 @@ class Record:
         length: how many tokens were generated.
         logprob: log-probability of all tokens under the model itself; None if one is not known.
         score: what the strategy ranked it by.
-        forwards, model_tokens, seconds, time_to_first_token: see `ovdecode.generation.Cost`.
-        cache_bytes: the most key/value cache that it held; 0 if that is not known.
+        forwards, model_tokens, seconds, time_to_first_token, cache_bytes: see `ovdecode.generation.Cost`.
         taken_back: how many of the prompt's last tokens were chosen again.
         info: the strategy's own figures.
         text, tokens: what was generated.
@@ -85,7 +84,7 @@ class Record:
             model_tokens=cost.tokens,
             seconds=cost.seconds,
             time_to_first_token=cost.time_to_first_token,
-            cache_bytes=0,
+            cache_bytes=cost.cache_bytes,
             taken_back=generation.taken_back,
             info={name: known(float(value)) for name, value in generation.info.items()},
             text=generation.text,

@@ -31,6 +31,7 @@ class ModelRunner(ABC):
         tolerance: how far logits may lie from recomputing the prefix in f32; 0 where the same bits are promised.
         vocab_size: number of logits in a row.
         context_length: the longest sequence, in tokens; None if there is no limit.
+        token_bytes: bytes of cache that the keys and values of one token take; 0 if none are kept.
     """
 
     name: str = "recompute"
@@ -38,6 +39,7 @@ class ModelRunner(ABC):
     tolerance: float = 0.0
     vocab_size: int
     context_length: int | None = None
+    token_bytes: int = 0
     incremental: ClassVar[bool] = False
     """Whether asking about an ancestor first leaves less to do, so that long prompts are worth splitting."""
 

@@ -54,7 +54,8 @@ class PagedRunner(LanedRunner[Lane]):
         self.tolerance = 1.5 if precision == "fast" else 0.0
         self._options, self._cache_bytes = (device, precision, properties or {}), cache_bytes
         super().__init__(model, precision, context_length)
-        self.vocab_size = self._lanes[False].graph.vocab_size
+        graph = self._lanes[False].graph
+        self.vocab_size, self.token_bytes = graph.vocab_size, graph.page_bytes // graph.page_size
 
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Answer on a tree of its own, which shares nothing with any sequence in the cache."""

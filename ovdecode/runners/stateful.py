@@ -67,7 +67,8 @@ class StatefulRunner(LanedRunner["Lane"]):
         self._device, self._properties, self._cache_bytes = device, dict(properties or {}), cache_bytes
         super().__init__(model, precision, context_length)
         graph = self._lanes[False].graph
-        self.vocab_size, self.tolerance = graph.vocab_size, 1e-3 if graph.is_f32 else 1.5
+        self.vocab_size, self.token_bytes = graph.vocab_size, graph.token_bytes
+        self.tolerance = 1e-3 if graph.is_f32 else 1.5
 
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Answer on a tree and a cache of its own."""

@@ -161,6 +161,7 @@ def facts(generation: Generation) -> dict[str, str]:
         "alternatives": repr(generation.alternatives),
         "cost.forwards": repr(generation.cost.forwards),
         "cost.tokens": repr(generation.cost.tokens),
+        "cost.cache_bytes": repr(generation.cost.cache_bytes),
     }
 
 

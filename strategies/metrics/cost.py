@@ -166,15 +166,19 @@ class Info(TextMetric):
 @register("cache_bytes")
 @dataclass(frozen=True)
 class CacheBytes(TextMetric):
-    """The most key/value cache that a text held, in bytes.
+    """The most key/value cache that a text needed at once, in bytes.
+
+    Law: see `cache_bytes` of `ovdecode.generation.Cost`: it depends on the method, the texts and the model's cache,
+    and not on what else ran.
 
     Source: Kwon et al. 2023, "Efficient Memory Management for Large Language Model Serving with PagedAttention",
     arXiv:2309.06180, on why it bounds the batch.
 
     Example:
         >>> from ovdecode import CacheBytes
+        >>> from ovdecode.generation import Cost
         >>> from ovdecode.metric import Result
-        >>> CacheBytes()(Result("", cache_bytes=4096)), CacheBytes()(Result(""))
+        >>> CacheBytes()(Result("", cost=Cost(cache_bytes=4096))), CacheBytes()(Result(""))
         (4096.0, nan)
     """
 
@@ -183,4 +187,4 @@ class CacheBytes(TextMetric):
 
     def __call__(self, result: Result) -> float:
         """The bytes; NaN where they are not known."""
-        return float(result.cache_bytes) if result.cache_bytes else nan
+        return float(result.cost.cache_bytes) if result.cost.cache_bytes else nan

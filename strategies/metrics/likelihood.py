@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from math import fsum, nan
+from functools import partial
+from math import fsum, inf, nan
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from ovdecode.forward import Forward
 from ovdecode.metric import AskingMetric, Question, Result, SetMetric, TextMetric, ask, attempt, raised, require_model
 from ovdecode.model import Model
 from ovdecode.numerics import log_softmax
+from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 
@@ -122,10 +124,12 @@ class CorpusPerplexity(SetMetric):
     whose log-probabilities are not known makes it NaN, an empty one counts nothing.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751 (table 1, as
-    their `metrics/perplexity.py` computes it).
+    their `metrics/perplexity.py` computes it; for a method with a temperature, their `gen.py` notes what the model says
+    at that temperature, before any truncation).
 
     Args:
         model: as in `perplexity`.
+        temperature: p is the model's at this temperature, for which it is asked again; above 0.
 
     Example:
         >>> from math import log
@@ -137,13 +141,19 @@ class CorpusPerplexity(SetMetric):
     """
 
     model: Model | str | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         require_model(self)
+        require(self, "temperature", 0 < self.temperature < inf, "a finite number above 0")
 
     def __call__(self, results: Items[Result]) -> float:
         """The perplexity; NaN for no tokens."""
-        logprobs = [logprob for each in raised(_logprobs(results, self.model)) for logprob in each]
+        if self.temperature == 1:
+            known = _logprobs(results, self.model)
+        else:
+            known = ask(results, partial(_ask_tempered, self.temperature), self.model)
+        logprobs = [logprob for each in raised(known) for logprob in each]
         return _perplexity(logprobs) if logprobs else nan
 
 
@@ -197,6 +207,18 @@ def _ask_logprobs(prompt: Sequence, tokens: Items[int]) -> Question[tuple[float,
         yield Forward(asked, last=len(piece))
         sequence = asked + piece[-1]
     return tuple(np.diff([node.logprob for node in (prompt, *sequence.path(prompt.length))]).tolist())
+
+
+def _ask_tempered(temperature: float, prompt: Sequence, tokens: Items[int]) -> Question[tuple[float, ...]]:
+    """The log-probability of each token after a prompt, at a temperature."""
+    logprobs: list[float] = []
+    sequence = prompt
+    for piece in pieces(tokens):
+        asked = sequence + piece[:-1]
+        rows = yield Forward(asked, last=len(piece))  # (tokens of the piece, vocab)
+        logprobs += (float(log_softmax(row / temperature)[token]) for row, token in zip(rows, piece, strict=True))
+        sequence = asked + piece[-1]
+    return tuple(logprobs)
 
 
 def _perplexity(logprobs: Items[float]) -> float:

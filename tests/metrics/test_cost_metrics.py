@@ -22,9 +22,8 @@ TEXT = Result(
     "abcd",
     tokens=(0, 1, 2, 3),
     stop="eos",
-    cost=Cost(forwards=3, tokens=9, seconds=2.0, time_to_first_token=0.5),
+    cost=Cost(forwards=3, tokens=9, seconds=2.0, time_to_first_token=0.5, cache_bytes=512),
     info={"acceptance": 0.75},
-    cache_bytes=512,
 )
 
 

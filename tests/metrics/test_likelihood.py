@@ -58,6 +58,16 @@ def test_over_a_corpus_each_token_counts_the_same() -> None:
     assert CorpusPerplexity()(texts) == pytest.approx(4.0)  # (3 + 1 + 2) / 3 bits, unlike the mean of 8 and √8
 
 
+def test_at_a_temperature_it_is_the_flatter_or_sharper_distribution_s() -> None:
+    text = Result("", tokens=(0, 1), prompt_tokens=(0,), model=COIN)
+    squares = 9 / 16 + 1 / 16  # at a temperature of 1/2, p is as p squared: 0.9 and 0.1
+    expected = math.exp(-(math.log(9 / 16 / squares) + math.log(1 / 16 / squares)) / 2)
+    assert CorpusPerplexity(temperature=0.5)([text]) == pytest.approx(expected)
+    assert CorpusPerplexity(temperature=1.0)([replace(text, logprobs=(0.0, 0.0))]) == 1.0  # those that were noted
+    with pytest.raises(ConfigurationError, match="`temperature` of `corpus_perplexity` must be a finite number above"):
+        CorpusPerplexity(temperature=0.0)
+
+
 def test_asked_about_a_text_the_table_says_what_it_says() -> None:
     text = Result("aab", tokens=(0, 0, 1), prompt="b", prompt_tokens=(1,), model=COIN)
     assert LogProbability(COIN)(text) == pytest.approx(math.log(0.75 * 0.75 * 0.25))

@@ -365,6 +365,24 @@ def test_samples_hold_one_copy_of_the_prompts_pages(model: od.Model, tokens: lis
     assert model.runner.cache_bytes == 0
 
 
+@pytest.mark.parametrize(("method", "ends"), [("greedy", 1), ("beam:num_beams=4", 4)])
+def test_the_cache_that_a_task_is_said_to_need_is_what_it_held(
+    model: od.Model, tokens: list[int], method: str, ends: int
+) -> None:
+    """Pages are held whole, and beams that differ have last pages of their own; otherwise the two are the same."""
+    engine, most = Engine(), 0
+    job = engine.submit(Task(model, tokens, method, max_new_tokens=8, ignore_eos=True))
+    while job.result is None:
+        engine.step(pieces=False)
+        most = max(most, model.runner.cache_bytes)
+    needed, page = job.result.cost.cache_bytes, 32 * model.runner.token_bytes
+    assert page in (PAGE_BYTES, PAGE_BYTES // 2)
+    if ends == 1:
+        assert needed == (len(tokens) + 7) * model.runner.token_bytes
+        assert most == -(-needed // page) * page
+    assert needed <= most <= needed + 2 * ends * page
+
+
 class Scripted(od.Strategy):
     """Decodes as a function says."""
 
