@@ -99,7 +99,7 @@ class Job:
             if self._outcome is not None:  # these were asked for by `_conclude`
                 self.finish()
                 return
-            self._tally.add((self.model_of(request), request) for request in self.wanted)
+            self._tally.add([(self.model_of(request), request) for request in self.wanted])
             self.answers.clear()
             self._advance(given[0] if self._single else given[: self._asked])
         except Exception as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -18,21 +19,30 @@ class Tally:
 
     def __init__(self) -> None:
         self.forwards = self.tokens = self.cache_bytes = 0
+        self._held = 0
         self._trees: dict[Model, _Tree] = {}
 
-    def add(self, asked: Iterable[tuple[Model, Forward]]) -> None:
+    def add(self, asked: Items[tuple[Model, Forward]]) -> None:
         """Count one round: the requests that were answered, each with the model that it went to."""
-        rows: dict[Model, dict[Sequence, int]] = {}
-        for model, request in asked:  # a request made twice is answered by one row
-            rows.setdefault(model, {}).setdefault(request.sequence, request.rows)
-        self.forwards += len(rows)
-        for model, wanted in rows.items():
-            tree = self._trees.get(model)
-            if tree is None:
-                tree = self._trees[model] = _Tree()
-            self.tokens += tree.move(wanted)
-        held = sum(len(tree) * model.runner.token_bytes for model, tree in self._trees.items())
-        self.cache_bytes = max(self.cache_bytes, held)
+        if len(asked) == 1:
+            model, request = asked[0]
+            self._move(model, {request.sequence: request.rows})
+        else:
+            wanted: dict[Model, dict[Sequence, int]] = {}
+            for model, request in asked:  # a request made twice is answered by one row
+                wanted.setdefault(model, {}).setdefault(request.sequence, request.rows)
+            for model, rows in wanted.items():
+                self._move(model, rows)
+        self.cache_bytes = max(self.cache_bytes, self._held)
+
+    def _move(self, model: Model, wanted: dict[Sequence, int]) -> None:
+        tree = self._trees.get(model)
+        if tree is None:
+            tree = self._trees[model] = _Tree()
+        before = len(tree)
+        self.forwards += 1
+        self.tokens += tree.move(wanted)
+        self._held += (len(tree) - before) * model.runner.token_bytes
 
     def forget(self) -> None:
         """Let go of all but the figures."""
@@ -59,11 +69,23 @@ class _Tree:
 
     def move(self, wanted: Mapping[Sequence, int]) -> int:
         """Go on to the next round's sequences, each with how many rows of it are wanted; the tokens to be computed."""
+        if len(wanted) == len(self._ends) == 1:
+            ((sequence, rows),) = wanted.items()
+            if self._ends[0]() is sequence.parent:
+                return max(self._extend(sequence), rows)
         tokens = sum(max(self._hold(sequence), rows) for sequence, rows in wanted.items())
         for end in self._ends:
             self._drop(end)
         self._ends = [ref(sequence) for sequence in wanted]
         return tokens
+
+    def _extend(self, node: Sequence) -> int:
+        """Go from the only sequence to its child: what comes of `_hold` and `_drop`, without the walk."""
+        key, (parent,) = ref(node), self._ends
+        new = key not in self._seen
+        self._seen.add(key)
+        self._users[key], self._parents[key], self._ends[0] = 1, parent, key
+        return int(new)
 
     def _hold(self, node: Sequence) -> int:
         """Add a sequence; how many of its tokens were never asked about."""

@@ -8,8 +8,11 @@ from weakref import ref
 import numpy as np
 import pytest
 from engine_fakes import VOCAB, Counting, Script, model, run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovdecode.engine import Task
+from ovdecode.engine.tally import Tally
 from ovdecode.forward import Forward
 from ovdecode.generation import Cost
 from ovdecode.sequence import Sequence
@@ -110,6 +113,21 @@ def test_nothing_is_held_for_it() -> None:
 
     (found,) = run(Task(letters, [0, 1, 2], Script(decode)))
     assert found.error is None
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 1), max_size=4), min_size=1, max_size=3), max_size=8))
+def test_it_is_what_walking_all_paths_in_every_round_says(rounds: list[list[list[int]]]) -> None:
+    letters, tally = model(ByteACount()), Tally()
+    prompt, seen, most, tokens = letters.vocabulary.prompt([0, 1]), set[Sequence](), 0, 0
+    for tails in rounds:
+        requests = [Forward(prompt + tail) for tail in tails]
+        tally.add([(letters, request) for request in requests])
+        nodes = [set(request.sequence.path(0)) for request in requests]
+        for path in dict(zip((request.sequence for request in requests), nodes, strict=True)).values():
+            tokens += max(len(path - seen), 1)
+            seen |= path
+        most = max(most, len(set.union(*nodes)))
+    assert (tally.forwards, tally.tokens, tally.cache_bytes) == (len(rounds), tokens, most)
 
 
 @pytest.mark.parametrize(
