@@ -97,6 +97,8 @@ class Metric(Plugin):
     family: ClassVar[str] = "metric"
     higher_is_better: ClassVar[bool | None] = None
     """Whether more of it is what one wants; None if neither more nor less is."""
+    of_diversity: ClassVar[bool] = False
+    """Whether it says how texts differ within and among themselves, rather than how good they are."""
     unit: ClassVar[str] = ""
 
 

@@ -45,6 +45,7 @@ class CorpusDistinctN(SetMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = True
+    of_diversity: ClassVar[bool] = True
     n: int = 2
     of: Of = "tokens"
 
@@ -85,6 +86,7 @@ class SelfBleu(SetMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = False
+    of_diversity: ClassVar[bool] = True
     n: int = 4
     of: Of = "tokens"
 

@@ -85,6 +85,7 @@ class DistinctN(TextMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = True
+    of_diversity: ClassVar[bool] = True
     n: int = 2
     of: Of = "tokens"
 
@@ -120,6 +121,7 @@ class RepN(TextMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = False
+    of_diversity: ClassVar[bool] = True
     n: int = 4
     of: Of = "tokens"
 
@@ -155,6 +157,7 @@ class LoopRate(TextMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = False
+    of_diversity: ClassVar[bool] = True
     max_period: int = 90
 
     def __post_init__(self) -> None:
@@ -200,6 +203,7 @@ class CompressionRatio(TextMetric):
     """
 
     higher_is_better: ClassVar[bool | None] = False
+    of_diversity: ClassVar[bool] = True
 
     def __call__(self, result: Result) -> float:
         """Bytes before / bytes after."""

@@ -25,7 +25,7 @@ from ovdecode.experiment import report as report_module
 from ovdecode.experiment.report import write_report
 from ovdecode.experiment.report.page import render
 from ovdecode.experiment.report.texts import Texts
-from ovdecode.experiment.report.traces import explore
+from ovdecode.experiment.report.traces import Alternative, Position, Trace, explore
 from ovdecode.experiment.scores import Scores
 from ovdecode.experiment.table import summarise, summary
 from ovdecode.vocabulary import Letters
@@ -290,6 +290,24 @@ def test_2000_texts_weigh_less_than_15_megabytes() -> None:
     assert len(texts.entries) == 2000
     assert not texts.full
     assert len(page_of(texts, methods=8, prompt="word " * 400).encode()) < 15e6
+
+
+def test_traces_leave_room_for_all_texts() -> None:
+    position = Position(tuple(Alternative(token, 0.1, 0.1, None) for token in range(8)), ((5, 0.1),))
+    texts = Texts({"m": Letters()}, 10**7, max_trace_bytes=5000)
+    for number in range(40):
+        texts.add(record((1, 2, 3), number), 0, [1.0, 1.0], Trace(("top_k:k=5",), (position,) * 3))
+    traced = ["trace" in entry for entry in texts.entries]
+    assert len(traced) == 40
+    assert 0 < sum(traced) == texts.traced < 40
+    assert traced == sorted(traced, reverse=True)  # the first ones
+    assert texts.trace_bytes < 6000
+    assert not any("trace_error" in entry for entry in texts.entries)
+
+
+def test_the_page_says_how_many_texts_have_traces(store: Store, tmp_path: Path) -> None:
+    page = write_report(store, tmp_path / "r.html", models={"table": table_model()}, traces=3)
+    assert "Alternatives, and the stages that removed them, are there for 3 of 72 texts" in page.read_text("utf-8")
 
 
 def test_a_character_of_several_tokens_belongs_to_the_last() -> None:

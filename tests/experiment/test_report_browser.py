@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from chromium import EXECUTABLE, Page, browser
@@ -147,8 +149,36 @@ def test_a_click_sorts_the_table(page: Page) -> None:
 
 
 def test_the_front_follows_what_is_better(page: Page) -> None:
-    # Both methods have the same length; method0 has the higher distinct_n.
-    assert page.run("document.getElementById('tradeoff-y').selectedOptions[0].textContent") == "distinct_n"
+    # Both methods have the same length, of which no better is known; method0 has the higher distinct_n.
+    up, across = (f"document.getElementById('tradeoff-{axis}').selectedOptions[0].textContent" for axis in "yx")
+    assert page.run(up) == "length (tokens)"
+    assert page.run(across) == "distinct_n"
+    said = "document.getElementById('tradeoff-front').textContent"
+    line = "document.querySelectorAll('#tradeoff .mark-line').length"
+    assert page.run(said) == "For the Pareto front, say which way is better: click on “no better way”."
+    assert page.run(line) == 0
+    page.run("document.getElementById('tradeoff-y-way').click()")
     assert page.run("document.getElementById('tradeoff-y-way').textContent") == "more is better"
+    page.wait(f"{line} === 1")
+    assert page.run(said).startswith("The dashed line is the Pareto front")
     page.run("document.getElementById('tradeoff-y-way').click()")
     assert page.run("document.getElementById('tradeoff-y-way').textContent") == "less is better"
+
+
+def test_no_label_of_a_method_covers_another(tmp_path: Path, page: Page) -> None:
+    """Methods with nearly the same figures had their names printed on each other."""
+    texts = Texts({"m": Words()}, 10**7)
+    for row in range(8):
+        texts.add(record((2, 3), 0), row, [1.0, 0.5])
+    (tmp_path / "near.html").write_text(page_of(texts, methods=8), encoding="utf-8")
+    page.open(tmp_path / "near.html")
+    page.wait("document.querySelectorAll('#tradeoff .mark-text text').length >= 8")
+    boxes = page.run(
+        "[...document.querySelectorAll('#tradeoff .mark-text text')].filter(label => label.textContent.startsWith("
+        "'method')).map(label => label.getBoundingClientRect()).map(box => [box.left, box.right, box.top, box.bottom])"
+    )
+    assert len(boxes) == 8
+    for one, other in itertools.combinations(boxes, 2):
+        across = min(one[1], other[1]) - max(one[0], other[0])
+        down = min(one[3], other[3]) - max(one[2], other[2])
+        assert across <= 0 or down <= 3  # what is empty above a letter

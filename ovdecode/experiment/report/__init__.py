@@ -9,6 +9,7 @@ write_report(Store.open("my.store"), traces=40)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +82,13 @@ def write_report(
         trace, explored = seen.get(place, (None, None))
         texts.add(record, _row_of(store, place), [float(values[place]) for values in measured], trace, explored)
         shown.add(record.prompt)
-    left_out = len(chosen) - len(texts.entries)
     page = render(
-        store.folder.resolve().name,
+        store.folder.resolve().name.removesuffix(".store"),
         _facts(store),
         table,
         prompts={index: _prompt(store, index) for index in sorted(shown)},
         texts=texts.plain(),
-        texts_note=f"Of {len(chosen)} texts, the last {left_out} are not on this page." if left_out else "",
+        texts_note=_note(len(chosen), len(texts.entries), texts.traced),
     )
     # A text may hold half of a surrogate pair, which no file can; in JSON its escape stands for it.
     try:
@@ -96,6 +96,19 @@ def write_report(
     except OSError as error:
         raise ConfigurationError(f"`path` must be a file that can be written, but: {error}") from error
     return path
+
+
+def _note(finished: int, shown: int, traced: int) -> str:
+    """What the page says about the texts and traces that are not on it."""
+    notes = []
+    if shown < finished:
+        notes.append(f"Of {finished:,} texts, the last {finished - shown:,} are not on this page.")
+    if traced < shown:
+        notes.append(
+            f"Alternatives, and the stages that removed them, are there for {traced:,} of {shown:,} texts: "
+            "`ovdecode report --traces N` asks the model for those of the first N."
+        )
+    return " ".join(notes)
 
 
 def _by_prompt(store: Store) -> list[int]:
@@ -169,14 +182,17 @@ def _prompt(store: Store, index: int) -> dict[str, Any]:
 def _facts(store: Store) -> list[tuple[str, str]]:
     """What is said about the experiment at the top."""
     plan, run = store.experiment, store.manifest["runs"][-1]
-    models, prompts, strategies, samples = store.shape
     return [
         ("models", ", ".join(plan.models)),
-        ("cells", f"{len(store)} of {len(store.cells)} finished, {int(store.failed.sum())} failed"),
-        ("grid", f"{models} models × {strategies} methods × {prompts} prompts × {samples} samples"),
+        ("texts", f"{len(store):,} of {len(store.cells):,} finished, {int(store.failed.sum()):,} failed"),
+        ("grid", " × ".join(map(_counted, store.shape, ("model", "prompt", "method", "sample")))),
         ("seed", str(plan.seed)),
         ("precision", plan.precision),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
         ("processor", f"{run['hardware'].get('processor', '?')}, {run['hardware'].get('cores', '?')} cores"),
-        ("last run", str(run["started"])),
+        ("last run", datetime.fromisoformat(run["started"]).strftime("%Y-%m-%d %H:%M UTC")),
     ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

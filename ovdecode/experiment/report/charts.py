@@ -22,7 +22,8 @@ def colors(methods: Items[str]) -> list[str]:
 
 
 def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
-    """The specs, by name. `@x` and `@y` in them stand for the titles of the axes.
+    """The specs, by name. `@x` and `@y` in them stand for the titles of the axes, `@left`,
+    `@right`, `@low` and `@high` for what the first chart reaches to.
 
     Raises:
         ConfigurationError: if Altair is not installed.
@@ -36,8 +37,8 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
         "method:N",
         *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("x", "xlow", "xhigh", "y", "ylow", "yhigh")),
     ]
-    x = alt.X("x:Q", title="@x", scale=alt.Scale(zero=False))
-    y = alt.Y("y:Q", title="@y", scale=alt.Scale(zero=False))
+    x = alt.X("x:Q", title="@x", scale=alt.Scale(domain=["@left", "@right"], nice=False))
+    y = alt.Y("y:Q", title="@y", scale=alt.Scale(domain=["@low", "@high"], nice=False))
     points = alt.Chart(rows).encode(x=x, y=y, color=color)
     tradeoff = alt.layer(
         points.transform_filter("datum.front")
@@ -46,27 +47,39 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
         points.mark_rule().encode(x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q"),
         points.mark_rule().encode(y=alt.Y("ylow:Q", title="@y"), y2="yhigh:Q"),
         points.mark_circle(size=110, opacity=1).encode(tooltip=hint),
-        alt.Chart(rows).mark_text(align="left", dx=8, dy=-8, limit=280).encode(x=x, y=y, text="method:N"),
+        alt.Chart(rows)
+        .mark_text(
+            align=alt.ExprRef("datum.side"),
+            dx=alt.ExprRef("datum.side === 'left' ? 9 : -9"),
+            baseline="middle",
+            limit=300,
+        )
+        .encode(x=x, y=alt.Y("label:Q", title="@y"), text="text:N"),
     ).properties(width="container", height=380)
 
     method = alt.Y("method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=260))
-    values = alt.Chart(texts).encode(x=alt.X("x:Q", title="@x", scale=alt.Scale(zero=False)), y=method, color=color)
-    distribution = alt.layer(
-        values.mark_circle(size=14, opacity=0.35).encode(
-            yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1, 2]))
-        ),
-        values.mark_boxplot(size=10, outliers=False, opacity=0.8, rule={"color": "gray"}),
-    ).properties(width="container", height=44 * len(methods))
+    distributions = {}
+    for name, scale in (
+        ("distribution", alt.Scale(zero=False)),
+        ("distribution_log", alt.Scale(type="log", nice=False)),
+    ):
+        values = alt.Chart(texts).encode(x=alt.X("x:Q", title="@x", scale=scale), y=method, color=color)
+        distributions[name] = alt.layer(
+            values.mark_circle(size=14, opacity=0.35).encode(
+                yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1, 2]))
+            ),
+            values.mark_boxplot(size=10, outliers=False, opacity=0.8, rule={"color": "gray"}),
+        ).properties(width="container", height=44 * len(methods))
 
     bars = alt.Chart(rows).encode(y=method, color=color)
     cost = alt.layer(
         bars.mark_bar(opacity=0.75, height=alt.RelativeBandSize(0.6)).encode(
             x=alt.X("x:Q", title="@x"), tooltip=hint[:4]
         ),
-        bars.mark_rule(strokeWidth=2).encode(x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q", color=alt.value("gray")),
+        alt.Chart(rows).mark_rule(strokeWidth=2).encode(y=method, x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q"),
     ).properties(width="container", height=26 * len(methods))
 
-    made = {"tradeoff": tradeoff, "distribution": distribution, "cost": cost}
+    made = {"tradeoff": tradeoff, "cost": cost, **distributions}
     specs = {name: chart.to_dict() for name, chart in made.items()}
     for spec in specs.values():
         del spec["$schema"]  # an address, which nothing here needs

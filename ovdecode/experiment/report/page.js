@@ -67,8 +67,9 @@
     const style = getComputedStyle(document.body);
     const ink = style.color;
     const line = dark() ? "#3a4047" : "#dfe3e6";
-    const axis = { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12 };
-    const config = { background: "transparent", axis, view: { stroke: line }, text: { color: ink }, font: "system-ui, sans-serif" };
+    const axis = { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 8, labelOverlap: true };
+    const font = "system-ui, sans-serif";
+    const config = { background: "transparent", axis, view: { stroke: line }, text: { color: ink }, rule: { color: ink }, font };
     const actions = { export: true, source: false, compiled: false, editor: false };
     // The expressions are interpreted: the page forbids code that is made from strings.
     vegaEmbed(byId(name), { ...spec, datasets: values }, { config, actions, renderer, ast: true });
@@ -90,16 +91,56 @@
     }
     return points;
   };
+  // A label that would cover another, or another's point, moves; those far to the right stand on the left of their points.
+  const [tall, lineHeight, letterWidth] = [380, 13, 6.6];
+  const extent = (points, axis) => {
+    const ends = points.flatMap((point) => [point[axis + "low"], point[axis + "high"], point[axis]]);
+    const [least, most] = [Math.min(...ends), Math.max(...ends)];
+    const room = 0.06 * (most - least) || 0.5;
+    return [least - room, most + room];
+  };
+  const label = (points, wide, [left, right], [low, high]) => {
+    const across = (x) => ((x - left) * wide) / (right - left);
+    const down = (y) => ((high - y) * tall) / (high - low);
+    const placed = points.map((point) => ({ point, begin: across(point.x) - 6, end: across(point.x) + 6, top: down(point.y) }));
+    const together = new Map();
+    for (const point of points) {
+      const same = together.get(point.x + " " + point.y);
+      if (same) same.text += ", " + point.method;
+      else together.set(point.x + " " + point.y, Object.assign(point, { text: point.method }));
+    }
+    for (const point of together.values()) {
+      point.side = across(point.x) > 0.6 * wide ? "right" : "left";
+      const width = letterWidth * Math.min(point.text.length, 48);
+      const begin = point.side === "left" ? across(point.x) + 9 : across(point.x) - 9 - width;
+      const clear = (top) =>
+        top >= 0 && top <= tall && !placed.some((other) => other.point !== point && begin < other.end && other.begin < begin + width && Math.abs(top - other.top) < lineHeight);
+      const tops = Array.from({ length: 2 * points.length + 2 }, (_, step) => down(point.y) - 9 + (step % 2 ? 1 : -1) * Math.ceil(step / 2) * lineHeight);
+      const top = tops.find(clear) ?? tops[0];
+      placed.push({ begin, end: begin + width, top });
+      point.label = high - (top * (high - low)) / tall;
+    }
+    return points.map((point) => ({ text: "", label: point.y, side: "left", ...point }));
+  };
   const tradeoff = () => {
     const [x, y] = [chosen("tradeoff-x"), chosen("tradeoff-y")];
     const points = rows
       .filter((row) => row.cells[x].mean != null && row.cells[y].mean != null)
       .map((row) => ({ method: row.label, front: false, ...interval(row.cells[x], "x"), ...interval(row.cells[y], "y") }));
-    draw("tradeoff", titled("tradeoff", { "@x": titleOf(metrics[x]), "@y": titleOf(metrics[y]) }), { rows: front(points, x, y) });
+    const [[left, right], [low, high]] = [extent(points, "x"), extent(points, "y")];
+    const labelled = label(front(points, x, y), byId("tradeoff").clientWidth - 110, [left, right], [low, high]);
+    const reach = { "@left": left, "@right": right, "@low": low, "@high": high };
+    const spec = titled("tradeoff", { "@x": titleOf(metrics[x]), "@y": titleOf(metrics[y]), ...reach });
+    if (!labelled.some((point) => point.front)) spec.layer.shift();
+    draw("tradeoff", spec, { rows: labelled });
     for (const axis of ["x", "y"]) {
       const better = way.get(chosen("tradeoff-" + axis));
       byId(`tradeoff-${axis}-way`).textContent = better == null ? "no better way" : better ? "more is better" : "less is better";
     }
+    byId("tradeoff-front").textContent =
+      way.get(x) == null || way.get(y) == null
+        ? "For the Pareto front, say which way is better: click on “no better way”."
+        : "The dashed line is the Pareto front: no method is better in one without being worse in the other.";
   };
   const distribution = () => {
     const metric = chosen("distribution-x");
@@ -108,7 +149,11 @@
       const x = text.values?.[metric];
       if (x != null) values.push({ method: rows[text.row].label, x, jitter: (values.length * 0.618) % 1 });
     }
-    draw("distribution", titled("distribution", { "@x": titleOf(metrics[metric]) }), { texts: values }, "canvas");
+    let [least, most] = [Infinity, 0];
+    for (const { x } of values) [least, most] = [Math.min(least, x), Math.max(most, x)];
+    const wide = least > 0 && most > 50 * least; // then a linear scale would show one text and a heap of others
+    const title = titleOf(metrics[metric]) + (wide ? ", logarithmic" : "");
+    draw("distribution", titled(wide ? "distribution_log" : "distribution", { "@x": title }), { texts: values }, "canvas");
   };
   const cost = () => {
     const column = chosen("cost-x");
@@ -124,7 +169,11 @@
   const shown = [];
   const prepareCharts = () => {
     if (metrics.length) {
-      const [up = 0, across = Math.min(1, metrics.length - 1)] = [...metrics.keys()].filter((index) => way.get(index) != null);
+      // Up goes quality, across diversity, as far as there are both; those of which it is known what is better first.
+      const known = [...metrics.keys()].sort((a, b) => (way.get(a) == null) - (way.get(b) == null));
+      const up = known.find((index) => !metrics[index].of_diversity) ?? known[0];
+      const others = known.filter((index) => index !== up);
+      const across = others.find((index) => metrics[index].of_diversity) ?? others[0] ?? up;
       choices("tradeoff-x", metrics, across, tradeoff);
       choices("tradeoff-y", metrics, up, tradeoff);
       for (const axis of ["x", "y"]) {
@@ -170,9 +219,10 @@
     places(text).forEach((place, index) => {
       const probability = probabilityOf(surprises[index]);
       const shade = probability == null ? "qx" : "q" + shadeOf(probability);
-      const token = element("span", "t " + shade + (data().markup.has(place) ? " s" : ""), data().pieces[place]);
+      const [, space, rest] = /^( *)([^]*)$/.exec(data().pieces[place]);
+      const token = element("span", "t " + shade + (data().markup.has(place) ? " s" : ""), rest || space);
       token.dataset.at = index;
-      fragment.append(token);
+      fragment.append(rest ? space : "", token);
     });
     return fragment;
   };
@@ -238,34 +288,45 @@
     made.append(...children);
     return made;
   };
+  // The answer is a straight line at the top; what else was looked at hangs below it, in as few rows as it takes.
   const drawTree = (text) => {
-    const [letter, line, gap] = [7.3, 22, 26];
+    const [letter, line, gap] = [7.3, 20, 26];
     const nodes = text.tree.map(([parent, looks, rank]) => {
       const label = looks.split(" ").map((place) => data().pieces[place]).join("").replaceAll("\n", "↵");
-      return { parent, rank, label: [...label].length > 60 ? [...label].slice(0, 59).join("") + "…" : label, y: 0, kept: rank === 0, children: [] };
+      return { parent, rank, label: [...label].length > 60 ? [...label].slice(0, 59).join("") + "…" : label, kept: rank === 0, children: [] };
     });
-    let leaves = 0;
-    let width = 0;
-    nodes.forEach((node, index) => node.parent >= 0 && nodes[node.parent].children.push(index));
+    for (const node of [...nodes].reverse()) if (node.kept && node.parent >= 0) nodes[node.parent].kept = true;
     for (const node of nodes) {
       node.x = node.parent < 0 ? 4 : nodes[node.parent].end + gap;
       node.end = node.x + letter * ([...node.label].length + (node.rank < 0 ? 0 : 4));
-      width = Math.max(width, node.end);
-      if (!node.children.length) node.y = line * ++leaves;
+      if (node.parent >= 0) nodes[node.parent].children[node.kept ? "unshift" : "push"](node);
     }
-    for (const node of [...nodes].reverse()) {
-      if (node.children.length) node.y = node.children.reduce((sum, child) => sum + nodes[child].y, 0) / node.children.length;
-      if (node.kept && node.parent >= 0) nodes[node.parent].kept = true;
-    }
-    const map = svg("svg", { width: width + 20, height: line * (leaves + 1) });
+    const [labels, edges] = [[], []]; // by row: from where to where; edges may lie on each other, labels on nothing
+    const free = (rows, row, from, to) => !(rows[row] ?? []).some(([begin, end]) => from < end && begin < to);
+    const placeAll = (head, above) => {
+      const chain = [head];
+      while (chain.at(-1).children.length) chain.push(chain.at(-1).children[0]);
+      const [from, to] = [head.x, chain.at(-1).end + 8];
+      const between = (row) => Array.from({ length: row - above - 1 }, (_, each) => above + 1 + each);
+      const clear = (row) => free(labels, row, from, to) && free(edges, row, from, to) && between(row).every((each) => free(labels, each, from - gap, from));
+      let row = above + 1;
+      while (!clear(row)) row += 1;
+      (labels[row] ??= []).push([from, to]);
+      for (const each of between(row)) (edges[each] ??= []).push([from - gap, from]);
+      for (const node of chain) node.row = row;
+      for (const node of chain.reverse()) for (const other of node.children.slice(1)) placeAll(other, row);
+    };
+    nodes.filter((node) => node.parent < 0).sort((a, b) => b.kept - a.kept).forEach((root) => placeAll(root, -1));
+    const map = svg("svg", { width: Math.max(...nodes.map((node) => node.end)) + 20, height: line * (labels.length + 1) });
+    const middle = (node) => line * (node.row + 1) - 4;
     for (const node of nodes) {
       const kept = node.kept ? { class: "kept" } : {};
       if (node.parent >= 0) {
         const from = nodes[node.parent];
-        const middle = from.end + gap / 2;
-        map.append(svg("path", { ...kept, d: `M${from.end + 2} ${from.y - 4}C${middle} ${from.y - 4} ${middle} ${node.y - 4} ${node.x - 3} ${node.y - 4}` }));
+        const [x, y, turn] = [from.end + 2, middle(from), from.end + gap / 2];
+        map.append(svg("path", { ...kept, d: `M${x} ${y}C${turn} ${y} ${turn - 6} ${middle(node)} ${node.x - 3} ${middle(node)}` }));
       }
-      const label = svg("text", { ...kept, x: node.x, y: node.y }, node.label);
+      const label = svg("text", { ...kept, x: node.x, y: middle(node) + 4 }, node.label);
       if (node.rank >= 0) label.append(svg("tspan", { class: "rank" }, ` #${node.rank + 1}`));
       map.append(label);
     }
@@ -304,7 +365,8 @@
     const body = element("div", "text", tokens(text));
     if (text.error) body.append(element("div", "bad", text.error));
     texts.set(body, text);
-    cell.replaceChildren(element("h3", "", dot, rows[row].label), figures, body);
+    const name = rows[row].label.replace(/[,:|=(]/g, "$&\u200b"); // where a long one may break
+    cell.replaceChildren(element("h3", "", dot, name), figures, body);
     mark(body, text);
   };
   const fillPrompt = (panel) => {

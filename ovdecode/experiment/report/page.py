@@ -130,10 +130,15 @@ def _sha256(script: str) -> str:
 def _column(name: str) -> dict[str, Any]:
     """What is to be known about a metric or a cost."""
     try:
-        unit = getattr(parse(name, "metric"), "unit", "")
+        metric: object = parse(name, "metric")
     except (ConfigurationError, LookupError):
-        unit = ""  # a cost, or a metric that is not installed here
-    return {"name": name, "unit": unit, "higher_is_better": higher_is_better(name)}
+        metric = None  # a cost, or a metric that is not installed here
+    return {
+        "name": name,
+        "unit": getattr(metric, "unit", ""),
+        "higher_is_better": higher_is_better(name),
+        "of_diversity": getattr(metric, "of_diversity", False),
+    }
 
 
 def _numbers(estimate: Estimate) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING, Any
 
+from ovdecode.experiment.layout import number
 from ovdecode.experiment.report.traces import Explored, Position, Trace
 from ovdecode.experiment.report.tree import Node, tree_of
 from ovdecode.vocabulary import Spelling
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BRANCHES = 64
 """Of a tree: more can't be looked at."""
+MAX_TRACE_BYTES = 8_000_000
+"""What traces may weigh on a page, so that thousands of texts find room beside them."""
 
 
 class Pieces:
@@ -113,16 +116,20 @@ class Texts:
     Args:
         spellings: model name to what turns its tokens into text; a text of another model is shown without its tokens.
         max_bytes: what they may weigh in JSON, roughly.
+        max_trace_bytes: what may be of their traces; texts beyond it are shown without.
 
     Attributes:
         entries: a JSON object for each text.
+        traced: how many of them have a trace.
     """
 
-    def __init__(self, spellings: Mapping[str, Spelling], max_bytes: int) -> None:
-        self.spellings, self.max_bytes = spellings, max_bytes
+    def __init__(
+        self, spellings: Mapping[str, Spelling], max_bytes: int, max_trace_bytes: int = MAX_TRACE_BYTES
+    ) -> None:
+        self.spellings, self.max_bytes, self.max_trace_bytes = spellings, max_bytes, max_trace_bytes
         self.pieces = Pieces()
         self.entries: list[dict[str, Any]] = []
-        self.bytes = 0
+        self.bytes = self.trace_bytes = self.traced = 0
 
     @property
     def full(self) -> bool:
@@ -158,9 +165,11 @@ class Texts:
         else:
             entry["looks"] = numbers(self.pieces.text(record.tokens, spelling))
             entry["surprises"] = surprises(record.logprobs)
-            if isinstance(trace, Trace):
+            if isinstance(trace, Trace) and self.trace_bytes < self.max_trace_bytes:
                 entry["trace"] = _trace(trace, record.tokens, self.pieces, spelling)
-            elif trace is not None:
+                self.trace_bytes += len(embedded(entry["trace"]))
+                self.traced += 1
+            elif isinstance(trace, Exception):
                 entry["trace_error"] = str(trace)
             nodes = _tree(record, explored)
             if len(nodes) > 1:
@@ -192,9 +201,9 @@ def _figures(record: Record) -> list[str]:
     length = len(record.tokens)
     figures = [f"{length} tokens"]
     if length and record.logprob is not None:
-        figures.append(f"log-probability {record.logprob / length:.2f} a token")
+        figures.append(f"log-probability {number(record.logprob / length, 2)} a token")
     figures.append(f"{record.forwards} forwards")
-    figures.append(" ".join(filter(None, [record.stop or "no stop", record.stop_detail])))
+    figures.append(" ".join(filter(None, ["stop:", record.stop or "none", record.stop_detail])))
     figures += [f"{name} {value:.4g}" for name, value in record.info.items() if value is not None]
     return figures
 
