@@ -88,6 +88,20 @@ def top_indices(values: Floats, count: int, peaks: Floats | None = None) -> NDAr
     return _top_indices(values, count)
 
 
+def falling_order(values: Floats) -> NDArray[np.intp]:
+    """Positions by falling value, shape (n,) to shape (n,); equals keep their order."""
+    if len(values) <= SHORT or values.dtype != np.float32:
+        return np.argsort(-values, kind="stable")
+    # A stable sort takes ten times as long as one of whole numbers that have the position in their lower half.
+    bits = (values + np.float32(0)).view(np.int32)  # -0 is 0
+    rising = bits ^ (bits >> 31 & 0x7FFFFFFF)
+    keys = (~rising).astype(np.int64) << 32 | np.arange(len(values))
+    keys.sort()
+    keys &= 0xFFFFFFFF
+    order: NDArray[np.intp] = keys.astype(np.intp, copy=False)
+    return order
+
+
 def in_blocks(blocks: NDArray[np.intp], mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Positions in a row of those of some of its blocks, shape (blocks,), where `mask`, shape (blocks, size), holds."""
     block, place = mask.nonzero()

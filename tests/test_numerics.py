@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ovdecode import Candidates, Greedy, Model, Task, Vocabulary
 from ovdecode.engine import Engine
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import best_index, log_softmax, logsumexp, top_indices, total, weighted_sum
+from ovdecode.numerics import best_index, falling_order, log_softmax, logsumexp, top_indices, total, weighted_sum
 
 BLOCK = 4
 
@@ -27,6 +27,14 @@ def test_peaks_change_no_selection(values: list[int], count: int) -> None:
     best = np.sort(np.argsort(-row, kind="stable")[:count])
     assert top_indices(row, count, peaks).tolist() == top_indices(row, count).tolist() == best.tolist()
     assert best_index(row, peaks) == best_index(row) == int(row.argmax())
+
+
+@given(st.integers(0, 100), st.sampled_from([5, 1024, 1025, 3000]), st.sampled_from([1, 1000]))
+def test_falling_order_is_that_of_a_stable_sort(seed: int, size: int, steps: int) -> None:
+    row = (np.random.default_rng(seed).standard_normal(size) * steps).round().astype(np.float32) / steps
+    row[::7], row[::11], row[::13] = -np.inf, 0.0, -0.0
+    for kind in (np.float32, np.float64):
+        assert falling_order(row.astype(kind)).tolist() == np.argsort(-row, kind="stable").tolist()
 
 
 def test_only_blocks_with_a_high_peak_are_read() -> None:

@@ -10,6 +10,7 @@ from operator import index
 import numpy as np
 
 from ovdecode.candidates import Candidates
+from ovdecode.numerics import falling_order
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -150,14 +151,12 @@ class Skew(LogitsProcessor):
         require(self, "skew", 0 < abs(self.skew) <= 20, "a number from -20 to 20, but not 0")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
-        """The same tokens, with the log-probabilities of the skewed distribution."""
-        falling = np.argsort(-candidates.checked, kind="stable")
+        """The same tokens, with the probabilities of the skewed distribution."""
+        falling, power = falling_order(candidates.checked), math.exp(self.skew)
         weights = candidates.weights[falling].astype(np.float64)
         masses = weights.cumsum()
-        power = math.exp(self.skew)
-        with np.errstate(divide="ignore"):  # the first has no mass before it, an impossible one has none of its own
-            shares = -np.expm1(power * np.log1p(-weights / masses))  # of C_k^power, what C_(k-1)^power lacks
-            logprobs = power * np.log(masses / masses[-1]) + np.log(shares)
-        logits = np.empty_like(candidates.logits)
-        logits[falling] = logprobs
-        return candidates.with_logits(logits)
+        with np.errstate(divide="ignore"):  # the first has no mass before it
+            lost = -np.expm1(power * np.log1p(-weights / masses))  # of C_k^power, what C_(k-1)^power lacks
+        skewed = np.empty_like(weights)
+        skewed[falling] = lost * np.exp(power * np.log(masses / masses[-1]))
+        return candidates.with_weights(skewed)

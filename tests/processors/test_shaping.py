@@ -196,6 +196,17 @@ def test_skew_keeps_tokens_that_are_hardly_possible() -> None:
     assert logits.tolist() == pytest.approx([0, 1 - 60, 1 - 70], abs=1e-5)  # C^e near 1: a share of e·p
 
 
+@given(st.integers(0, 100), st.sampled_from([3, 2000]), st.sampled_from([-3.0, -0.5, 0.5, 3.0]))
+def test_skew_equals_its_definition(seed: int, size: int, skew: float) -> None:
+    row = (np.random.default_rng(seed).standard_normal(size) * 4).round(1).astype(np.float32)
+    falling = np.argsort(-row, kind="stable")
+    weights = Candidates(row).distribution(size)[falling]
+    masses, power = weights.cumsum(), math.exp(skew)
+    expected = np.diff(masses**power, prepend=0.0)
+    found = Skew(skew)(Candidates(row), ROOT).distribution(size)[falling]
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
 @pytest.mark.parametrize("processor", [XTC(), Quadratic(1.0), Skew(1.0)], ids=str)
 def test_nan_is_called_nan(processor: LogitsProcessor) -> None:
     with pytest.raises(LogitsError, match="not numbers"):
