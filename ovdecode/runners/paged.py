@@ -81,4 +81,4 @@ class PagedRunner(LanedRunner[Lane]):
 
     def _lane(self, hidden: bool) -> Lane:
         graph = PagedGraph(self._model, *self._options, cache_bytes=self._cache_bytes, hidden=hidden)
-        return Lane(graph, at_least=1 if self.precision == "fast" else 2)
+        return Lane(graph) if self.precision == "fast" else Lane(graph, 2, graph.most_rows)

@@ -17,6 +17,7 @@ from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_pa
 from ovdecode.runners.precision import check_compiled, check_properties, device_properties
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.residual import residual_stream
+from ovdecode.runners.rows import most_even_rows
 from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class PagedGraph:
         device, precision, properties: how to compile it.
         cache_bytes: bound on keys and values together.
         hidden: also output the residual stream after every layer, and what enters the LM head.
+
+    Attributes:
+        most_rows: among how many rows one has the same bits as among few; None in `fast`, which promises no bits.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class PagedGraph:
         else:
             compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
+        self.most_rows = None if precision == "fast" else most_even_rows(model, core, device, options)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
