@@ -83,7 +83,7 @@ class PagedGraph:
         else:
             compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
-        self.most_rows = None if precision == "fast" else most_even_rows(model, core, device, options)
+        self.most_rows = None if precision == "fast" else most_even_rows(graph_of(model), core, device, options)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
