@@ -140,7 +140,9 @@ def main() -> None:
     cases = [(name, spec, spec) for name, examples in specs("strategy").items() for spec in examples]
     cases.sort(key=lambda case: case[0] != "greedy")
     for name, examples in specs("processor").items():
-        cases += [(name, f"sampling:processors=({spec})", f"  + {name}") for spec in examples]
+        cases += [
+            (name, f"sampling:processors=({spec})", f"  + {spec if spec != examples[0] else name}") for spec in examples
+        ]
     table = Table(
         f"Python of a step, at about {ROWS} rows",
         ["method", "prompts", "rows", "step ms", "us / row", "warm us / row", "Python %", f"> {ASKED:g} %"],

@@ -57,6 +57,7 @@ PROCESSORS: dict[str, list[str]] = {
     "encoder_no_repeat_ngram": ["encoder_no_repeat_ngram:size=3"],
     "regex": ['regex:pattern="[a-z ,.]*"'],
     "grammar": ['grammar:lark="start: /[a-z ,.]*/"'],
+    "synthid_watermark": ["synthid_watermark", "top_k:k=100|synthid_watermark"],
     "logit_bias": ["logit_bias:bias=[[200,5.0],[300,-1.5]]"],
     "allowed_tokens": [f"allowed_tokens:tokens={list(range(100, 1100))}".replace(" ", "")],
     "suppressed_tokens": [f"suppressed_tokens:tokens={list(range(100, 200))}".replace(" ", "")],

@@ -249,6 +249,12 @@ class Candidates:
         kind = self.weights.dtype if self._known is None else self._known.dtype
         return Candidates(None, self._ids, weights=weights.astype(kind, copy=False))
 
+    def shifted(self, amount: float) -> Candidates:
+        """The same tokens with a number added to the logits: the same probabilities."""
+        kind, peaks = self.logits.dtype.type, self.peaks
+        peaks = None if peaks is None else peaks + kind(amount)
+        return Candidates(self.logits + kind(amount), self._ids, weights=self._weights, peaks=peaks)
+
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""
         if divisor == 1:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
 from ovdecode.hashing import absorb, uniforms
-from ovdecode.numerics import top_indices
 
 _BLOCK, _FIRST = 64, 16
+_PLACES = np.arange(_BLOCK)
 
 
 class GumbelNoise:
@@ -27,17 +27,17 @@ class GumbelNoise:
     whole before that of its members.
 
     Args:
-        key: from 0 to 2^64 - 1.
+        key: 64 random bits. Keys that differ in their lower half alone share numbers.
     """
 
     def __init__(self, key: int) -> None:
-        start = np.array([key], np.uint64)
-        self._blocks, self._tokens = absorb(start, np.array([0])), absorb(start, np.array([1]))
+        self._blocks = np.array([key], np.uint64)
+        self._tokens = self._blocks ^ np.uint64(2**63)  # no token is hashed as a block is
 
     def of(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The noise of these tokens, of any shape."""
-        blocks = tokens // _BLOCK
-        return self._noise(tokens, *self._first(blocks))
+        arrivals, winners = self._first(tokens // _BLOCK)
+        return self._noise(tokens, arrivals, tokens % _BLOCK == winners)
 
     def largest(self, candidates: Candidates, count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Positions of the `count` possible candidates with the largest sums of logit and noise, and these sums.
@@ -49,24 +49,23 @@ class GumbelNoise:
         """
         logits, peaks = candidates.checked, candidates.peaks
         if peaks is None or len(peaks) * _BLOCK != len(logits) or len(peaks) <= _FIRST:
-            positions = np.arange(len(logits))
+            positions, least = np.arange(len(logits)), -np.inf
             sums = logits + self.of(candidates.ids)
         else:
             arrivals, winners = self._first(np.arange(len(peaks)))
             rows = logits.reshape(-1, _BLOCK)
 
             def noisy(blocks: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-                tokens = blocks[:, None] * _BLOCK + np.arange(_BLOCK)  # (blocks, _BLOCK)
-                noise = self._noise(tokens, arrivals[blocks, None], winners[blocks, None])
+                tokens = blocks[:, None] * _BLOCK + _PLACES  # (blocks, _BLOCK)
+                noise = self._noise(tokens, arrivals[blocks, None], winners[blocks, None] == _PLACES)
                 return tokens.ravel(), (rows[blocks] + noise).ravel()
 
             # What is among the largest of a few blocks bounds what can be among the largest of all.
             _, sums = noisy(np.argpartition(peaks, -_FIRST)[-_FIRST:])
             least = np.partition(sums, -count)[-count] if count <= len(sums) else -np.inf
             positions, sums = noisy((peaks - np.log(arrivals) >= least).nonzero()[0])
-        best = top_indices(sums, count)
-        best = best[np.argsort(-sums[best], kind="stable")]
-        best = best[sums[best] > -np.inf]
+        able = ((sums >= least) & (sums > -np.inf)).nonzero()[0]
+        best = able[np.argsort(-sums[able], kind="stable")[:count]]
         return positions[best], sums[best]
 
     def _first(self, blocks: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -75,10 +74,10 @@ class GumbelNoise:
         return -np.log(uniforms(hashes)) / _BLOCK, (hashes % np.uint64(_BLOCK)).astype(np.int64)
 
     def _noise(
-        self, tokens: NDArray[np.integer[Any]], arrivals: NDArray[np.float64], winners: NDArray[np.int64]
+        self, tokens: NDArray[np.integer[Any]], arrivals: NDArray[np.float64], first: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """The noise of tokens, given when the first of each one's block arrives and which that is."""
+        """The noise of tokens, given when the first of each one's block arrives and whether it is that one."""
         later = np.log(uniforms(absorb(self._tokens, tokens)))
-        later[tokens % _BLOCK == winners] = 0.0
+        later[first] = 0.0
         noise: NDArray[np.float64] = -np.log(arrivals - later)
         return noise

@@ -12,7 +12,7 @@ import numpy as np
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax, logsumexp
+from ovdecode.numerics import log_softmax
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -86,8 +86,8 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     them: they are not normalised again."""
     if strategy.processors.stages:
         return possible(strategy, log_softmax(logits), sequence, count)
-    found = possible(strategy, logits, sequence, count)
-    return found.with_logits(found.logits - logits.dtype.type(logsumexp(logits)))
+    found = possible(strategy, logits, sequence)
+    return (found if count is None else found.top(count)).shifted(-found.logsumexp) if len(found) else found
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
