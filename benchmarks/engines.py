@@ -19,6 +19,7 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,13 @@ def llama_cpp(setup: Setup) -> Engine:
     return decode
 
 
-ENGINES: dict[str, Callable[..., Engine]] = {"ours": ours, "genai": genai, "optimum": optimum, "llama.cpp": llama_cpp}
+ENGINES: dict[str, Callable[..., Engine]] = {
+    "ours": ours,
+    "genai": genai,
+    "genai sdpa": partial(genai, backend="sdpa"),
+    "optimum": optimum,
+    "llama.cpp": llama_cpp,
+}
 
 
 def peak_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,11 @@ class PagedGraph:
 
 
 def _memory(layout: CacheLayout, pages: int) -> NDArray[Any]:
-    """Uninitialised memory, (layers, pages, elements of a block); no page of it exists until it is written."""
-    elements = int(np.prod(layout.block))
-    return np.empty((len(layout.ports), pages, elements), _SAME_SIZE[layout.element_type.size])
+    """Memory, (layers, pages, elements of a block); no page of it exists until it is written."""
+    kind = np.dtype(_SAME_SIZE[layout.element_type.size])
+    shape = (len(layout.ports), pages, int(np.prod(layout.block)))
+    reserved = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # The system would make two megabytes at once, for the keys and for the values of every layer.
+        reserved.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(reserved, kind).reshape(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,18 @@ def test_the_least_cache_that_works(tiny: Path, tmp_path: Path, precision: Any) 
     message = f"`cache_bytes` must be at least {10 * page}, 10 pages of {page} bytes, got {10 * page - 1}"
     with pytest.raises(od.errors.ConfigurationError, match=message):
         od.load(tiny, precision=precision, cache_bytes=10 * page - 1, properties={"CACHE_DIR": str(tmp_path)})
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what becomes of a mapping")
+def test_the_memory_of_the_cache_comes_in_small_pages(tiny: Path, tmp_path: Path) -> None:
+    """The first token of a prompt took two megabytes for the keys and for the values of each layer, 120 in all."""
+    for memory in paged(load(tiny, tmp_path)).graph._memory:
+        begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        flags = ""
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                low, high = (int(address, 16) for address in line.split()[0].split("-"))
+                inside = low <= begin and end <= high
+            elif inside and line.startswith("VmFlags"):
+                flags = line
+        assert "nh" in flags.split()
