@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import traceback
+from pathlib import Path
+
+_PLACE = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
+_PACKAGE = Path(__file__).resolve().parent
+
 
 class OvdecodeError(Exception):
     """Base of every error that ovdecode raises on purpose."""
@@ -67,3 +74,31 @@ class CacheError(OvdecodeError, RuntimeError):
 
 class StoreError(OvdecodeError, RuntimeError):
     """A store of results can't be read or written; the message says why, and what was finished is kept."""
+
+
+class WorkerError(OvdecodeError, RuntimeError):
+    """Workers can't decode an experiment, or end before they finish anything; what was finished is kept."""
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong; for an error that is not one of ovdecode's own, also its kind and its place.
+
+    The place is the last line outside of ovdecode, if there is one: a method's own rather than the library's.
+    """
+    if isinstance(error, OvdecodeError):
+        return str(error)
+    said = traceback.format_exception_only(type(error), error)[-1].strip()
+    # As text, since an engine keeps the traceback of a failed strategy only as text.
+    places = _PLACE.findall("".join(traceback.format_exception(error)))
+    outside = [place for place in places if _is_foreign(place[0])]
+    if not places:
+        return said
+    file, line = (outside or places)[-1]
+    return f"{said} ({Path(file).name}:{line})"
+
+
+def _is_foreign(filename: str) -> bool:
+    path = Path(filename)
+    if filename.startswith("<"):
+        return False
+    return "site-packages" not in path.parts and _PACKAGE not in path.resolve().parents

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovdecode.cli.console import console, fail, printable
-from ovdecode.cli.failures import BAD_INPUT, INTERRUPTED, describe
+from ovdecode.cli.failures import BAD_INPUT, INTERRUPTED
 from ovdecode.cli.options import (
     MODEL,
     Chat,
@@ -25,7 +25,7 @@ from ovdecode.cli.options import (
     parse_stop,
 )
 from ovdecode.cli.prompts import read_standard_input
-from ovdecode.errors import OvdecodeError
+from ovdecode.errors import OvdecodeError, describe
 
 if TYPE_CHECKING:
     from ovdecode.engine import Task

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-
-from ovdecode.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ovdecode.model import Model
@@ -70,22 +67,10 @@ def load_plugins(files: list[Path] | None) -> None:
     Raises:
         ConfigurationError: if a file is missing, or fails; the message says where.
     """
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    from ovdecode.cli.failures import describe
+    from ovdecode.plugin_files import load_plugin_file
 
     for file in files or ():
-        name = f"ovdecode_plugin_{file.stem}"
-        spec = spec_from_file_location(name, file) if file.suffix == ".py" else None
-        if spec is None or spec.loader is None or not file.is_file():
-            raise ConfigurationError(f"`--plugin` must name a Python file, but `{file}` is none; check the path")
-        module = module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up by name
-        sys.path.append(str(file.parent.resolve()))  # for what lies beside it; last, so that it hides nothing
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise ConfigurationError(f"`{file}` must be a Python file that runs, but: {describe(error)}") from error
+        load_plugin_file(file)
 
 
 def parse_stop(texts: list[str] | None) -> StoppingCriterion | None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovdecode.cli.options import Plugins, load_plugins
+from ovdecode.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ovdecode.experiment import Store
+    from ovdecode.experiment.executors import Executor
 
 FAILED = 1
 """Exit code if a method failed on a prompt and the others went on."""
@@ -31,6 +33,14 @@ def run(
         bool, typer.Option("--watch", help="Only show how far it is, while another process runs it.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Decode cells that failed once more.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Decode in N processes, which share the cores."),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Decode on a Dask cluster: its scheduler, tcp://host:8786."),
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Decode an experiment's models, methods and prompts in one batch stream, and keep every result at once.
@@ -49,11 +59,12 @@ def run(
         _watch(Store.open(folder))
         return
     load_plugins(plugin)
+    executor = _executor(workers, dask, plugin or [])
     plan = Experiment.read(experiment, override or ())
     note(f"results go to {folder}")
     try:
         with Display(console(stderr=True)) as display:
-            done = run_experiment(plan, folder, progress=display.show, retry=retry)
+            done = run_experiment(plan, folder, executor=executor, progress=display.show, retry=retry)
     except KeyboardInterrupt:
         kept = Store.open(folder)
         _print(kept)
@@ -74,6 +85,16 @@ def _print(store: Store) -> None:
     from ovdecode.experiment.table import summary
 
     print_sheets(console(), summary(store).sheets())
+
+
+def _executor(workers: int | None, dask: str | None, plugins: list[Path]) -> Executor | None:
+    from ovdecode.experiment import Dask, LocalProcesses
+
+    if workers is not None and dask is not None:
+        raise ConfigurationError("`--workers` and `--dask` can't both be given; leave one out")
+    if workers is not None:
+        return LocalProcesses(workers, plugins)
+    return None if dask is None else Dask(dask, plugins)
 
 
 def _watch(store: Store) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovdecode.cli.console import one_line, printable
-from ovdecode.cli.failures import describe
+from ovdecode.errors import describe
 
 if TYPE_CHECKING:
     from ovdecode.cli.comparison import Comparison, Figures

@@ -9,6 +9,7 @@ store = run(Experiment(["greedy", grid], prompts=["Once upon a time"], samples=4
 from __future__ import annotations
 
 from ovdecode.experiment.cells import Cell
+from ovdecode.experiment.executors import Dask, InProcess, LocalProcesses
 from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.prompts import Prompt, Prompts
 from ovdecode.experiment.record import Record
@@ -18,5 +19,6 @@ from ovdecode.experiment.store import Store
 from ovdecode.experiment.table import Summary, summarise, summary
 
 __all__ = [
-    "Cell", "Experiment", "Prompt", "Prompts", "Record", "Scores", "Store", "Summary", "run", "summarise", "summary",
+    "Cell", "Dask", "Experiment", "InProcess", "LocalProcesses", "Prompt", "Prompts", "Record", "Scores", "Store",
+    "Summary", "run", "summarise", "summary",
 ]  # fmt: skip

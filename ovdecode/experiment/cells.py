@@ -103,10 +103,19 @@ class Cells(Items[Cell]):
         models, prompts, strategies, samples = map(range, self.shape)
         return itertools.starmap(self._key, itertools.product(models, prompts, strategies, samples))
 
+    def key(self, model: str, prompt: Prompt, strategy: str, sample: int) -> str:
+        """The key of a cell, of whatever prompt, as this machine's versions make it."""
+        bases = self._bases[self.experiment.models.index(model)]
+        return _keyed(bases[self.experiment.strategies.index(strategy)], prompt, sample)
+
     def _key(self, model: int, prompt: int, strategy: int, sample: int) -> str:
-        key = self._bases[model][strategy].copy()
-        key.update(self.prompts[prompt].digest + sample.to_bytes(8, "little"))
-        return str(key.hexdigest())
+        return _keyed(self._bases[model][strategy], self.prompts[prompt], sample)
+
+
+def _keyed(base: Any, prompt: Prompt, sample: int) -> str:
+    key = base.copy()
+    key.update(prompt.digest + sample.to_bytes(8, "little"))
+    return str(key.hexdigest())
 
 
 def _hash(value: Any) -> Any:

@@ -15,9 +15,13 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine: processor, cores that this process may use, and system."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _processor(), "cores": usable, "system": platform.platform(), "host": platform.node()}
+    """The machine: processor, usable cores, and system."""
+    return {"processor": _processor(), "cores": usable_cores(), "system": platform.platform(), "host": platform.node()}
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

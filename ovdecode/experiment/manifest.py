@@ -122,9 +122,7 @@ def _read_prompts(file: Path) -> list[Prompt]:
             for line in lines:
                 if not is_whole(line):
                     raise ValueError(f"line {len(prompts) + 1} is damaged")
-                said = parse_line(line)
-                messages = None if said["messages"] is None else tuple(said["messages"])
-                prompts.append(Prompt(said["index"], said["text"], messages, tuple(said["references"])))
+                prompts.append(Prompt.restored(parse_line(line)))
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"`{file}` must hold the store's prompts, but: {error}; delete it and run the experiment again to have it"

@@ -36,6 +36,12 @@ class Prompt:
     messages: tuple[dict[str, str], ...] | None = None
     references: tuple[str, ...] = ()
 
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any]) -> Prompt:
+        """The prompt whose fields went through JSON."""
+        messages = None if plain["messages"] is None else tuple(plain["messages"])
+        return cls(plain["index"], plain["text"], messages, tuple(plain["references"]))
+
     @property
     def content(self) -> Any:
         """What a task takes as its prompt."""

@@ -93,6 +93,36 @@ class Record:
             alternatives=tuple(map(_alternative, several)),
         )
 
+    @classmethod
+    def unfinished(cls, cell: Cell, experiment: Experiment, error: str) -> Record:
+        """What is kept of a cell of which nothing came back but an error."""
+        return cls(
+            key=cell.key,
+            error=error,
+            model=cell.model,
+            strategy=cell.strategy,
+            prompt=cell.prompt,
+            sample=cell.sample,
+            seed=experiment.seed,
+            precision=experiment.precision,
+            runner="",
+            stop=None,
+            stop_detail="",
+            length=0,
+            logprob=None,
+            score=None,
+            forwards=0,
+            model_tokens=0,
+            seconds=0.0,
+            time_to_first_token=0.0,
+            cache_bytes=0,
+            taken_back=0,
+            info={},
+            text="",
+            tokens=(),
+            logprobs=(),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, the key and the error first."""
         return {name: getattr(self, name) for name in _NAMES}

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovdecode.errors import ConfigurationError
-from ovdecode.experiment.cells import Cell
 from ovdecode.experiment.claims import Claims
+from ovdecode.experiment.executors import Executor, InProcess, Work
 from ovdecode.experiment.identity import digest
+from ovdecode.experiment.loaded import Models
 from ovdecode.experiment.measure import measure
 from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.progress import Meter, Progress
-from ovdecode.experiment.prompts import Prompt
-from ovdecode.experiment.record import Record
 from ovdecode.experiment.store import Store
 from ovdecode.interruption import Interruption, interruptible
 
 if TYPE_CHECKING:
-    from ovdecode.engine import Task
     from ovdecode.model import Model
-    from ovdecode.strategy import Strategy
-
-Work: TypeAlias = tuple[Cell, Prompt]
-Executor: TypeAlias = Callable[[Experiment, Iterable[Work]], Generator[list[Record], None, None]]
-"""Decodes cells wherever it wants. It pulls cells from the iterable as it has room for them, and yields the records
-that were finished since the last time: often, even if there are none, since between two of these the caller shows
-progress and may end the run. All that goes in and out is plain data."""
 
 POLL = 0.2
 """Seconds between two looks at what other processes have done."""
@@ -57,13 +47,14 @@ def run(
         experiment: what to decode.
         folder: of the store; is made if there is none.
         models: models that are loaded already, by their source; others are loaded when their turn comes.
-        executor: decodes the cells; this process by default.
+        executor: decodes the cells: this process by default, `LocalProcesses` or `Dask`.
         progress: called about once a second.
         retry: decode cells that failed once more.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, which ends it after the round under way; what is finished is kept.
         StoreError: if the store can't be read or written, as on a full disk; what is finished is kept.
+        WorkerError: if workers can't decode it, or are lost again and again; what is finished is kept.
     """
     loaded = Models(experiment, models or {})
     store = Store.create(folder, experiment, models)
@@ -80,80 +71,6 @@ def run(
     if interruption:
         raise KeyboardInterrupt
     return store
-
-
-class Models:
-    """The models of an experiment, each loaded when it is first asked for.
-
-    Args:
-        experiment: says how they are loaded.
-        loaded: those that are there already, by their source.
-
-    Raises:
-        ConfigurationError: if one that is there runs in another precision than the experiment's.
-    """
-
-    def __init__(self, experiment: Experiment, loaded: Mapping[str, Model] | None = None) -> None:
-        self._options, self._loaded = experiment.load_options(), dict(loaded or {})
-        for source, model in self._loaded.items():
-            if model.runner.precision != experiment.precision:
-                raise ConfigurationError(
-                    f"`precision` of the experiment must be that of the model `{source}`, which is "
-                    f"{model.runner.precision!r}, got {experiment.precision!r}"
-                )
-
-    def __call__(self, source: str) -> Model:
-        """The model of a source."""
-        from ovdecode.loading import load
-
-        if source not in self._loaded:
-            self._loaded[source] = load(source, **self._options)
-        return self._loaded[source]
-
-
-class InProcess:
-    """Decodes cells in this process, in one engine: all of them share its batches.
-
-    Args:
-        models: gives the model of a source; by default it is loaded as the experiment says.
-    """
-
-    def __init__(self, models: Callable[[str], Model] | None = None) -> None:
-        self._models = models
-
-    def __call__(self, experiment: Experiment, work: Iterable[Work]) -> Generator[list[Record], None, None]:
-        """The records of each round."""
-        from ovdecode.engine import Engine
-        from ovdecode.generation import Generation
-
-        under_way: dict[int, Cell] = {}
-        tasks = _tasks(experiment, work, self._models or Models(experiment), under_way)
-        with closing(Engine().rounds(tasks)) as rounds:
-            for events in rounds:
-                finished = [event for event in events if isinstance(event, Generation)]
-                yield [Record.of(each, under_way.pop(each.index), experiment) for each in finished]
-
-
-def _tasks(
-    experiment: Experiment, work: Iterable[Work], models: Callable[[str], Model], under_way: dict[int, Cell]
-) -> Iterator[Task]:
-    from ovdecode.engine import Task
-    from ovdecode.spec import parse
-
-    methods = {spec: cast("Strategy", parse(spec)) for spec in experiment.strategies}
-    for index, (cell, prompt) in enumerate(work):
-        task = Task(
-            models(cell.model),
-            prompt.content,
-            methods[cell.strategy],
-            experiment.max_new_tokens,
-            experiment.stop,
-            experiment.ignore_eos,
-            experiment.seed,
-            cell.sample,
-        )
-        under_way[index] = cell
-        yield task
 
 
 def _decode(

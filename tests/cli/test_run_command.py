@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +129,10 @@ def test_a_method_that_fails_is_told_by_the_exit_code(run, experiment: Path, tmp
         ([None, "strategies=[gredy]"], "unknown strategy `gredy`; did you mean `greedy`"),
         ([None, "prompts={file: none.txt}"], "`prompts` must name a file, but"),
         ([None, "max_new_tokens="], "`stop` must be sure to come"),
+        (
+            [None, "--workers", "2", "--dask", "tcp://h:1"],
+            "`--workers` and `--dask` can't both be given; leave one out",
+        ),
     ],
 )
 def test_bad_input_is_one_line(run, experiment: Path, arguments: list[str | None], message: str):
@@ -172,6 +178,65 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(experiment: Path):
     done = subprocess.run(slow(experiment, 1), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert len(Store.open(experiment.with_suffix(".store"))) == 4
+
+
+TABLE = """
+import sys
+import ovdecode as od, ovdecode.loading, ovdecode.experiment.manifest
+
+ovdecode.loading.load = lambda *_, **__: od.Model(od.TableRunner([[0, 9], [9, 0]]))
+ovdecode.experiment.manifest.folder_digest = lambda _: "table"
+"""
+ENDLESS = (
+    TABLE
+    + """
+import os, time
+from dataclasses import dataclass
+
+@od.register("endless")
+@dataclass(frozen=True)
+class Endless(od.Strategy):
+    def decode(self, prompt, stop, rng):
+        for count in range(10**9 if not os.path.exists("done") else 1):
+            yield prompt
+            time.sleep(0.001)
+            if count == 200:
+                print("under way in", os.getpid(), file=sys.stderr, flush=True)
+        return prompt + 1
+"""
+)
+
+
+def test_ctrl_c_ends_all_workers(experiment: Path):
+    """As a terminal does it: to the whole group of processes."""
+    (experiment.parent / "endless.py").write_text(ENDLESS)
+    command = [sys.executable, "-c", TABLE + "from ovdecode.cli import main; main()", "run", str(experiment)]
+    command += ["strategies=[greedy, endless]", "--workers", "2", "--plugin", "endless.py"]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=experiment.parent, start_new_session=True, **options)
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"note: results go to {experiment.with_suffix('.store')}\n"
+    pids = {int(process.stderr.readline().removeprefix("under way in ")) for _ in range(2)}
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)  # ends when no worker has its standard error any more
+    assert process.returncode == 130
+    assert stderr == "error: interrupted; 2 of 4 cells are finished and kept; the same command goes on\n"
+    assert len(pids) == 2
+    (experiment.parent / "done").touch()
+    done = subprocess.run(command, cwd=experiment.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(Store.open(experiment.with_suffix(".store"))) == 4
+
+
+def test_the_cluster_is_that_of_the_address(run, experiment: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ovdecode.experiment.executors.dask.find_spec", lambda name: None)
+    result = run("run", experiment, "--dask", "tcp://127.0.0.1:8786")
+    assert result.exit_code == 2
+    assert "pip install 'ovdecode[dask]'" in result.stderr
+    seen: list[Any] = []
+    monkeypatch.setattr("ovdecode.experiment.Dask", lambda *arguments: seen.append(arguments))
+    assert run("run", experiment, "--dask", "tcp://127.0.0.1:8786").exit_code == 0
+    assert seen == [("tcp://127.0.0.1:8786", [])]
 
 
 def test_watch_shows_a_run_of_another_process(run, experiment: Path, monkeypatch: pytest.MonkeyPatch):

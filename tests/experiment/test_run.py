@@ -19,9 +19,10 @@ from experiment_tables import STRATEGIES, experiment, go, table_model, table_of,
 
 import ovdecode as od
 from ovdecode.errors import ConfigurationError, StoreError
-from ovdecode.experiment import Experiment, Record, Store, run
+from ovdecode.experiment import Experiment, InProcess, Record, Store, run
+from ovdecode.experiment.executors import Work
+from ovdecode.experiment.loaded import Models
 from ovdecode.experiment.progress import Progress, read_progress
-from ovdecode.experiment.run import InProcess, Models, Work
 from ovdecode.metric import Result, SetMetric, TextMetric
 from ovdecode.models import ModelFolder
 

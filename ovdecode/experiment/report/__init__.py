@@ -143,7 +143,7 @@ def _seen_again(
 ) -> dict[int, tuple[Trace | Exception, Explored | Exception]]:
     """What the models say of the texts at some places when they are asked again."""
     from ovdecode.engine import Task
-    from ovdecode.experiment.run import Models
+    from ovdecode.experiment.loaded import Models
 
     load, plan = Models(store.experiment, models), store.experiment
     good = [place for place in places if not store.failed[place]]
