@@ -110,26 +110,30 @@ def test_a_plugin_file_that_is_not_there_goes_as_text(cluster: LocalCluster, loa
     assert len(go(tmp_path / "store", experiment(strategies=["unhurried"]), executor=executor)) == 6
 
 
-@pytest.mark.parametrize(
-    ("named", "message"), [("KilledWorker", ""), ("ModuleNotFoundError", "this version of ovdecode")]
-)
-def test_what_dask_itself_says(
-    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, message: str
-):
+def test_a_worker_without_ovdecode_is_told(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def decode(described: str, assigned: str) -> str:
-        from distributed.scheduler import KilledWorker
-
-        raise KilledWorker("a task", "a worker", 3) if named == "KilledWorker" else ModuleNotFoundError("ovdecode")
+        raise ModuleNotFoundError("No module named 'ovdecode'")
 
     monkeypatch.setattr(module, "decode", decode)
-    plan = experiment(strategies=["greedy"], prompts=["a"], samples=1, metrics=[])
-    if message:
-        with pytest.raises(WorkerError, match=message):
-            go(tmp_path, plan, executor=Dask(cluster))
-        return
+    with pytest.raises(WorkerError, match="must be able to run this version of ovdecode, but: ModuleNotFoundError"):
+        go(tmp_path, executor=Dask(cluster))
+
+
+def test_a_task_that_dask_gives_up_is_its_cells_error(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def decode(described: str, assigned: str) -> str:
+        from types import SimpleNamespace
+
+        from distributed.scheduler import KilledWorker
+
+        raise KilledWorker("a task", SimpleNamespace(address="tcp://there"), 3)
+
+    monkeypatch.setattr(module, "decode", decode)
+    plan = experiment(strategies=["greedy"], prompts=["a"], samples=1)
     (record,) = go(tmp_path, plan, executor=Dask(cluster)).records()
     assert record.error is not None
-    assert record.error.startswith("KilledWorker('a task'")
+    assert record.error.startswith("KilledWorker: Attempted to run task")
 
 
 def test_a_scheduler_that_does_not_answer_is_told(tmp_path: Path):

@@ -132,8 +132,11 @@ class _Cluster:
             self._ended.put(future)
             return []
         except KilledWorker as error:  # Dask has tried it by itself, on workers that came back under their old address
-            told = {"record": Record.unfinished(self._given[future.key][2], self._experiment, repr(error)).to_json()}
+            cell = self._given[future.key][2]
+            told = {"record": Record.unfinished(cell, self._experiment, f"KilledWorker: {error}").to_json()}
         except Exception as error:
+            if future.cancelled():  # not by us
+                raise WorkerError(f"the Dask scheduler must stay, but: {error}") from error
             raise WorkerError(
                 f"a Dask worker must be able to run this version of ovdecode, but: {describe(error)}"
             ) from error
