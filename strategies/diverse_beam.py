@@ -79,8 +79,12 @@ class DiverseBeamSearch(BeamStrategy):
             answers = iter((yield [beam.sequence for group in live for beam in group.running]))
             chosen = list[list[Hypothesis]]()
             for group in live:
+                # A penalty moves no more tokens than there are beams before these: so many more are enough.
+                enough = group.width + sum(map(len, chosen))
                 tokens = [
-                    self._diverse(next_tokens(self, next(answers), beam.sequence), beam.sequence, prompt, chosen)
+                    self._diverse(
+                        next_tokens(self, next(answers), beam.sequence, enough), beam.sequence, prompt, chosen
+                    )
                     for beam in group.running
                 ]
                 best = [each.top(group.width) for each in tokens]

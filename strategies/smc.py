@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd, StrategyError
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax, logsumexp
+from ovdecode.numerics import logsumexp
 from ovdecode.plugin import one_of, require
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.random import Random
@@ -128,7 +128,7 @@ class Smc(Strategy):
 
     def _extend(self, particle: Particle, logits: Logits, stop: Stop, rng: Random) -> Particle:
         """A particle with one token more, its weight multiplied by what makes it proper; one of weight 0 ends."""
-        model = log_softmax(logits)
+        model = Candidates(logits).logprobs
         try:
             target = self.candidates(model, particle.sequence)
             target.peak  # noqa: B018  raises if no token is left
@@ -137,7 +137,8 @@ class Smc(Strategy):
         proposed = self.proposal(target, particle.sequence)
         token = proposed.draw(rng)
         sequence = particle.sequence + token
-        growth = logsumexp(target.logits) - logsumexp(model)  # the latter is 0 up to rounding: untouched is exactly 1
+        # The model's own mass is 1 up to rounding; what is untouched grows by exactly 1.
+        growth = 0.0 if target.logits is model else target.logsumexp - Candidates(model).logsumexp
         if proposed is not target:
             growth += self._correction(target, proposed, token)
         value = self._potential(sequence)
