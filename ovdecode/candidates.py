@@ -174,7 +174,7 @@ class Candidates:
         self.peak  # noqa: B018  raises if they are none
         return self.logits
 
-    @property
+    @cached_property
     def entropy(self) -> float:
         """Shannon entropy of `probabilities`, in nats."""
         return -self.mean(self.logprobs)

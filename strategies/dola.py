@@ -11,6 +11,7 @@ import numpy as np
 from ovdecode.candidates import Candidates
 from ovdecode.forward import Forward, Logits
 from ovdecode.guidance import Guidance
+from ovdecode.numerics import weighted_sum
 from ovdecode.plugin import is_whole, require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -89,7 +90,11 @@ class DoLa(Guidance):
 
 
 def divergence(one: Candidates, other: Candidates) -> float:
-    """The Jensen-Shannon divergence of two distributions over the whole vocabulary, in nats."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # where both are 0, they are 0 times whatever
-        mean = np.log((one.probabilities + other.probabilities) / 2)
-        return (one.mean(one.logprobs - mean) + other.mean(other.logprobs - mean)) / 2
+    """The Jensen-Shannon divergence of two distributions over the whole vocabulary, in nats.
+
+    It is the entropy of their mean less the mean of their entropies.
+    """
+    mean = (one.probabilities + other.probabilities) / 2
+    with np.errstate(divide="ignore"):
+        entropy = -weighted_sum(mean, np.log(mean))
+    return entropy - (one.entropy + other.entropy) / 2
