@@ -81,6 +81,7 @@ def load(
         "CACHE_DIR": str(cache_folder() / "compiled"),
         **(properties or {}),
     }
+    text = _tokenizer(folder, tokenizer)
     made = _make_runner(folder, runner, device, precision, options, cache_bytes)
     sibling = partial(
         load,
@@ -94,7 +95,7 @@ def load(
         cache_bytes=cache_bytes,
         progress=progress,
     )
-    return Model(made, folder.eos_token_ids, _tokenizer(folder, tokenizer), folder.name, sibling)
+    return Model(made, folder.eos_token_ids, text, folder.name, sibling)
 
 
 def _make_runner(
@@ -184,4 +185,6 @@ def _tokenizer(folder: ModelFolder, name: str) -> Tokenizer:
         return OpenVINOTokenizer(folder)
     from ovdecode.models.huggingface_tokenizer import HuggingFaceTokenizer
 
-    return HuggingFaceTokenizer(folder)
+    made = HuggingFaceTokenizer(folder)
+    made.read_ahead()
+    return made

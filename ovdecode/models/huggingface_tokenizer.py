@@ -43,6 +43,10 @@ class HuggingFaceTokenizer(FolderTokenizer):
         ModelError: At first use, if the folder holds no tokenizer that can be read.
     """
 
+    def read_ahead(self) -> None:
+        """Read now what needs no transformers: memory that takes for a moment, a model loaded next takes again."""
+        _ = self._plain_entries
+
     @cached_property
     def _tokenizer(self) -> Any:
         try:

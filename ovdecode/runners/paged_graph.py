@@ -140,7 +140,8 @@ def _memory(layout: CacheLayout, pages: int) -> NDArray[Any]:
     """Memory, (layers, pages, elements of a block); no page of it exists until it is written."""
     kind = np.dtype(_SAME_SIZE[layout.element_type.size])
     shape = (len(layout.ports), pages, int(np.prod(layout.block)))
-    reserved = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize)
+    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    reserved = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize, **own)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         # The system would make two megabytes at once, for the keys and for the values of every layer.
         reserved.madvise(mmap.MADV_NOHUGEPAGE)

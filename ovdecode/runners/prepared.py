@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 _GRAPH, _WEIGHTS, _HEADS, _PROBE = "graph.xml", "graph.bin", "heads.json", "probe"
 _TESTED, _UNUSABLE = "self-tested", "unusable"
 _HEAD_INFO = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
-_CONSTANT = re.compile(rb'<data [^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+_CONSTANT = re.compile(rb'(<data [^>]*?\boffset=")(\d+)("[^>]*?\bsize=")(\d+)"')
+_ALIGNMENT = 64  # in bytes, for a constant to be used where it is
 
 
 class PreparedGraph:
@@ -124,12 +125,8 @@ class PreparedGraph:
     ) -> ov.CompiledModel:
         """Fill the folder `kept` from the cache in `scratch`, and compile from it."""
         (blob,) = (scratch / "blob").glob("*.blob")
-        size = max((int(offset) + int(length) for offset, length in _CONSTANT.findall(xml)), default=0)
         with blob.open("rb") as source, (kept / _WEIGHTS).open("wb") as target:
-            source.seek(blob.stat().st_size - len(xml) - size)  # constants, then the graph, end the file
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.truncate(size)
-        (kept / _GRAPH).write_bytes(xml)
+            (kept / _GRAPH).write_bytes(_repack(source, xml, target))
         (kept / _HEADS).write_text(json.dumps(heads), encoding="utf-8")
         compiled = self._read(kept)
         at_once = _probe(compiled, [45])
@@ -149,6 +146,25 @@ class PreparedGraph:
             for name, value in heads[node.get_friendly_name()].items():
                 info[name] = value
         return self._compile(graph)
+
+
+def _repack(blob: BinaryIO, graph: bytes, weights: BinaryIO) -> bytes:
+    """Write each constant of a graph once: tied embeddings are twice in `blob`, which constants and graph end."""
+    size = max((int(offset) + int(length) for _, offset, _, length in _CONSTANT.findall(graph)), default=0)
+    begin = blob.seek(0, os.SEEK_END) - len(graph) - size
+    places: dict[bytes, int] = {}
+
+    def move(found: re.Match[bytes]) -> bytes:
+        blob.seek(begin + int(found[2]))
+        content = blob.read(int(found[4]))
+        digest = sha256(content).digest()
+        if digest not in places:
+            weights.write(bytes(-weights.tell() % _ALIGNMENT))
+            places[digest] = weights.tell()
+            weights.write(content)
+        return b'%b%d%b%b"' % (found[1], places[digest], found[3], found[4])
+
+    return _CONSTANT.sub(move, graph)
 
 
 def _attentions(graph: ov.Model) -> list[ov.Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import shutil
@@ -191,3 +192,13 @@ def test_the_memory_of_the_cache_comes_in_small_pages(tiny: Path, tmp_path: Path
             elif inside and line.startswith("VmFlags"):
                 flags = line
         assert "nh" in flags.split()
+
+
+def test_a_constant_that_is_there_twice_is_kept_once() -> None:
+    """Tied embeddings took their memory twice."""
+    entry = '<data element_type="u8" shape="{size}" offset="{offset}" size="{size}" />'
+    graph = "".join(entry.format(offset=offset, size=size) for offset, size in ((0, 3), (3, 2), (5, 3))).encode()
+    weights = io.BytesIO()
+    moved = prepared._repack(io.BytesIO(b"header" + b"abc" + b"de" + b"abc" + graph), graph, weights)
+    assert weights.getvalue() == b"abc" + bytes(61) + b"de"
+    assert moved.decode() == "".join(entry.format(offset=at, size=size) for at, size in ((0, 3), (64, 2), (0, 3)))
