@@ -62,6 +62,15 @@ def test_results_equal_those_of_the_model_alone(tmp_path: Path):
         assert [tuple(one["tokens"]) for one in record.alternatives] == several
 
 
+def test_the_cache_that_each_text_needed_is_kept_and_measured(tmp_path: Path):
+    model = table_model()
+    model.runner.token_bytes = 10
+    plan = experiment(strategies=["greedy", "sampling"], metrics=["cache_bytes"])
+    store = run(plan, tmp_path, models={"table": model})
+    assert {record.cache_bytes for record in store.records()} == {40}  # of the prompt's token and the first three
+    assert store.values("cache_bytes").tolist() == store.costs()["cache_bytes"].tolist() == [[[[40.0] * 3] * 2] * 2]
+
+
 def test_a_second_run_does_nothing(tmp_path: Path):
     before = table_of(go(tmp_path))
     files = {file: file.read_bytes() for file in tmp_path.glob("*-*.jsonl")}
