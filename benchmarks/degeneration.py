@@ -1,6 +1,6 @@
 """Does likely text degenerate, and which methods write as people do? Table 1 of Holtzman et al. 2020, again.
 
-    OVDECODE_DATA=path/to/data python benchmarks/degeneration.py [--quick] [--passages 48] [--store degeneration.store]
+    OVDECODE_DATA=path/to/data python benchmarks/degeneration.py [--quick] [--passages 32] [--store degeneration.store]
 
 Table 1 of "The Curious Case of Neural Text Degeneration" (arXiv:1904.09751), with the paper's definitions, on the
 default model, and newer methods beside it. Human text is WikiText-2: passages that begin with a paragraph; every method
@@ -183,7 +183,7 @@ def main() -> None:
     options = arguments(
         __doc__,
         human={"type": Path, "help": "the test text of WikiText-2 (default: in the folder that OVDECODE_DATA names)"},
-        passages={"type": int, "default": 48, "help": "how many passages (default: 48; 8 with --quick)"},
+        passages={"type": int, "default": 32, "help": "how many passages (default: 32; 8 with --quick)"},
         precision={"default": "invariant", "help": "fast, invariant (default) or exact"},
         store={"type": Path, "default": Path("degeneration.store"), "help": "where finished texts are kept"},
     )
