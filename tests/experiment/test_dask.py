@@ -115,7 +115,7 @@ def test_a_worker_without_ovdecode_is_told(cluster: LocalCluster, tmp_path: Path
         raise ModuleNotFoundError("No module named 'ovdecode'")
 
     monkeypatch.setattr(module, "decode", decode)
-    with pytest.raises(WorkerError, match="must be able to run this version of ovdecode, but: ModuleNotFoundError"):
+    with pytest.raises(WorkerError, match="it must have this version of ovdecode, but: ModuleNotFoundError"):
         go(tmp_path, executor=Dask(cluster))
 
 

@@ -10,7 +10,7 @@ from experiment_tables import experiment
 from ovdecode.errors import WorkerError
 from ovdecode.experiment import Experiment, Prompt, Record
 from ovdecode.experiment.cells import Cell
-from ovdecode.experiment.executors.dispatch import PATIENCE, ROOM, Board, Joined, Left, dispatch
+from ovdecode.experiment.executors.dispatch import PATIENCE, ROOM, Board, Joined, Left, News, Refused, dispatch
 
 PLAN = experiment()
 
@@ -118,8 +118,43 @@ def test_workers_that_finish_nothing_end_the_run():
         board.note([Left(str(turn), "exited with code 3")])
     board.note([Joined("last")])
     given(board)
-    with pytest.raises(WorkerError, match=f"{PATIENCE + 1} in a row did not: the last one exited with code 3"):
-        board.note([Left("last", "exited with code 3")])
+    assert board.failure is None
+    assert board.note([Left("last", "exited with code 3")]) == []
+    assert f"{PATIENCE + 1} in a row did not: the last one exited with code 3" in str(board.failure)
+
+
+class Crew:
+    """Tells what it is to tell, and notes what it is given and whether it was stopped."""
+
+    def __init__(self, *news: list[News]) -> None:
+        self._news, self.given, self.closed = iter(news), list[str](), False
+
+    def give(self, worker: str, cell: Cell, prompt: Prompt) -> None:
+        self.given.append(cell.key)
+
+    def news(self, seconds: float) -> list[News]:
+        return next(self._news)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_came_before_a_refusal_is_kept():
+    crew = Crew([Joined("A")], [finished("0"), Refused("no"), finished("1")])
+    rounds = dispatch(lambda: crew, PLAN, cells(3))
+    assert next(rounds) == []
+    assert [record.key for record in next(rounds)] == ["0", "1"]
+    with pytest.raises(WorkerError, match="a worker can't decode this experiment: no"):
+        next(rounds)
+    assert crew.given == ["0", "1", "2"]
+    assert crew.closed
+
+
+def test_it_ends_when_all_is_finished_and_stops_the_crew():
+    crew = Crew([Joined("A")], [], [finished("0"), finished("1")])
+    rounds = list(dispatch(lambda: crew, PLAN, cells(2)))
+    assert [[record.key for record in found] for found in rounds] == [[], [], ["0", "1"]]
+    assert crew.closed
 
 
 def test_a_worker_that_has_nothing_may_go():

@@ -17,7 +17,7 @@ from ovdecode.errors import ConfigurationError, WorkerError, describe
 from ovdecode.experiment.cells import Cell
 from ovdecode.experiment.executors.contract import Work
 from ovdecode.experiment.executors.dispatch import Joined, Left, News, dispatch
-from ovdecode.experiment.executors.local import drained, record_of
+from ovdecode.experiment.executors.local import check_count, drained, news_of
 from ovdecode.experiment.executors.station import Plain, Station, assignment, description, read_plugins
 from ovdecode.experiment.journal import process_name
 from ovdecode.experiment.plan import Experiment
@@ -50,7 +50,7 @@ class Dask:
             that worker.
 
     Raises:
-        ConfigurationError: if Dask is not installed, or a plugin file is missing.
+        ConfigurationError: if Dask is not installed, a number is out of range, or a plugin file is missing.
 
     Example:
         >>> from ovdecode.experiment import Experiment, run
@@ -62,6 +62,7 @@ class Dask:
     def __init__(self, scheduler: Any, plugins: Iterable[str | Path] = (), threads: int | None = None) -> None:
         if find_spec("distributed") is None:
             raise ConfigurationError("Dask must be installed to decode on a cluster: pip install 'ovdecode[dask]'")
+        check_count("threads", 1 if threads is None else threads)
         self._scheduler, self._threads, self._plugins = scheduler, threads, read_plugins(plugins)
 
     def __call__(self, experiment: Experiment, work: Iterable[Work]) -> Generator[list[Record], None, None]:
@@ -137,11 +138,9 @@ class _Cluster:
         except Exception as error:
             if future.cancelled():  # not by us
                 raise WorkerError(f"the Dask scheduler must stay, but: {error}") from error
-            raise WorkerError(
-                f"a Dask worker must be able to run this version of ovdecode, but: {describe(error)}"
-            ) from error
+            told = {"refused": f"it must have this version of ovdecode, but: {describe(error)}"}
         del self._given[future.key]
-        return [record_of(told)]
+        return [news_of(told)]
 
     def _cancel(self, keys: list[str]) -> None:
         self._client.cancel([self._given.pop(key)[0] for key in keys])
@@ -210,7 +209,7 @@ def _station(described: Plain) -> Station:
     if run in _dismissed:
         raise WorkerError("its run has ended")
     if run not in _stations:
-        for name in [name for name, station in _stations.items() if not station.under_way]:
+        for name in [name for name, station in _stations.items() if station.idle]:
             _stations.pop(name).close()  # of a run that was killed, say; if not, it loads its models again
         _stations[run] = Station(described)
     return _stations[run]

@@ -40,7 +40,14 @@ class Left:
     why: str
 
 
-News: TypeAlias = Record | Joined | Left
+@dataclass(frozen=True)
+class Refused:
+    """A worker says that it can't decode the experiment."""
+
+    why: str
+
+
+News: TypeAlias = Record | Joined | Left | Refused
 
 
 class Crew(Protocol):
@@ -53,7 +60,7 @@ class Crew(Protocol):
         """What has happened; waits until something has, at most for a time. Those that left are replaced, if they can.
 
         Raises:
-            WorkerError: if a worker says that it can't decode the experiment.
+            WorkerError: if there can be no workers any more.
         """
 
     def close(self) -> None:
@@ -81,6 +88,8 @@ def dispatch(
             for worker, cell, prompt in board.fill():
                 crew.give(worker, cell, prompt)
             yield board.note(crew.news(POLL))
+            if board.failure is not None:
+                raise board.failure
 
 
 @dataclass
@@ -101,6 +110,9 @@ class Board:
     Args:
         experiment: what the cells are of.
         work: the cells; taken as workers have room for them.
+
+    Attributes:
+        failure: why it can't go on, if it can't.
     """
 
     def __init__(self, experiment: Experiment, work: Iterator[Work]) -> None:
@@ -108,6 +120,7 @@ class Board:
         self._held: dict[str, dict[str, _Item]] = {}
         self._ready, self._suspects = deque[_Item](), deque[_Item]()
         self._losses = 0
+        self.failure: WorkerError | None = None
         self._draw()
 
     @property
@@ -135,9 +148,6 @@ class Board:
 
         Returns:
             The records of what is finished, or given up.
-
-        Raises:
-            WorkerError: if workers are lost again and again and nothing is finished in between.
         """
         records = []
         for each in news:
@@ -145,6 +155,8 @@ class Board:
                 self._held[each.worker] = {}
             elif isinstance(each, Left):
                 records += self._lose(each)
+            elif isinstance(each, Refused):
+                self.failure = WorkerError(f"a worker can't decode this experiment: {each.why}")
             elif any(held.pop(each.key, None) for held in self._held.values()):  # else of one that was taken for lost
                 self._losses = 0
                 records.append(each)
@@ -157,22 +169,21 @@ class Board:
 
     def _lose(self, left: Left) -> list[Record]:
         bound = PATIENCE * len(self._held)
-        held = self._held.pop(left.worker)
-        given_up = []
-        for item in reversed(held.values()):  # in the end they are again in their order, and come next
-            item.losses += 1
-            if item.losses == TRIES:
-                error = f"WorkerError: {TRIES} workers were lost over this; the last one {left.why}"
-                given_up.append(Record.unfinished(item.cell, self._experiment, error))
-            else:
-                (self._suspects if item.suspect else self._ready).appendleft(item)
-        self._losses += bool(held)
+        lost = list(self._held.pop(left.worker).values())
+        self._losses += bool(lost)
         if self._losses > bound:
-            raise WorkerError(
+            self.failure = WorkerError(
                 f"workers must stay until they have finished something, but {self._losses} in a row did not: the last "
                 f"one {left.why}. What was finished is kept"
             )
-        return given_up[::-1]
+            return []
+        for item in lost:
+            item.losses += 1
+        self._ready.extendleft(reversed([item for item in lost if item.losses < TRIES - 1]))  # they come next
+        self._suspects.extend(item for item in lost if item.suspect)
+        error = f"WorkerError: {TRIES} workers were lost over this; the last one {left.why}"
+        given_up = [item.cell for item in lost if item.losses == TRIES]
+        return [Record.unfinished(cell, self._experiment, error) for cell in given_up]
 
 
 def _has_room(held: dict[str, _Item]) -> bool:

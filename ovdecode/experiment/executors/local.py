@@ -16,11 +16,11 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, TypeAlias, TypeVar, cast
 
-from ovdecode.errors import ConfigurationError, WorkerError
+from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.cells import Cell
 from ovdecode.experiment.environment import usable_cores
 from ovdecode.experiment.executors.contract import Work
-from ovdecode.experiment.executors.dispatch import Joined, Left, News, dispatch
+from ovdecode.experiment.executors.dispatch import Joined, Left, News, Refused, dispatch
 from ovdecode.experiment.executors.station import Plain, assignment, description, read_plugins
 from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.prompts import Prompt
@@ -56,9 +56,8 @@ class LocalProcesses:
     """
 
     def __init__(self, count: int, plugins: Iterable[str | Path] = (), threads: int | None = None) -> None:
-        for name, value in (("count", count), ("threads", 1 if threads is None else threads)):
-            if not is_whole(value) or value < 1:
-                raise ConfigurationError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        check_count("count", count)
+        check_count("threads", 1 if threads is None else threads)
         self._count, self._threads, self._plugins = count, threads, read_plugins(plugins)
 
     def __call__(self, experiment: Experiment, work: Iterable[Work]) -> Generator[list[Record], None, None]:
@@ -91,7 +90,7 @@ class _Processes:
                 self._processes.pop(told.worker).close()
                 news.append(told)
             else:
-                news.append(record_of(told))
+                news.append(news_of(told))
         return news
 
     def close(self) -> None:
@@ -154,15 +153,15 @@ def _ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
-def record_of(told: Plain) -> Record:
-    """The record that a worker tells of.
+def news_of(told: Plain) -> Record | Refused:
+    """What a worker tells: the record of a cell, or why there is none."""
+    return Refused(told["refused"]) if "refused" in told else Record.from_json(told["record"])
 
-    Raises:
-        WorkerError: if it tells why there is none.
-    """
-    if "refused" in told:
-        raise WorkerError(f"a worker can't decode this experiment: {told['refused']}")
-    return Record.from_json(told["record"])
+
+def check_count(name: str, value: int) -> None:
+    """Raise a `ConfigurationError` unless a parameter counts something."""
+    if not is_whole(value) or value < 1:
+        raise ConfigurationError(f"`{name}` must be a whole number of at least 1, got {value!r}")
 
 
 def drained(queue: SimpleQueue[Item], seconds: float) -> list[Item]:

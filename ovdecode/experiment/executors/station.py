@@ -68,7 +68,7 @@ class Station:
         self._cells = Cells(self._experiment, (), versions_of(self._experiment, {}))
         self._tasks = Tasks(self._experiment, Models(self._experiment))
         self._worker = Worker()
-        self.under_way = 0
+        self._under_way: set[Future[Generation]] = set()
 
     def submit(self, assigned: Plain, tell: Callable[[Plain], None]) -> None:
         """Decode a cell with those that are under way.
@@ -86,18 +86,23 @@ class Station:
                 f"`{cell.model}` and `{cell.strategy}` must be the same here and where the run was started, but the "
                 "model's files, the method's source or the version of ovdecode differ; give all workers the same"
             )
-        task = self._tasks(cell, prompt)
-        self.under_way += 1
 
         def pass_on(done: Future[Generation]) -> None:
-            self.under_way -= 1
+            self._under_way.discard(done)
             try:
                 told: Plain = {"record": Record.of(done.result(), cell, self._experiment).to_json()}
             except Exception as error:
                 told = {"refused": describe(error)}
             tell(told)
 
-        self._worker.submit(task).add_done_callback(pass_on)
+        future = self._worker.submit(self._tasks(cell, prompt))
+        self._under_way.add(future)
+        future.add_done_callback(pass_on)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._under_way
 
     def close(self) -> None:
         """Cancel what is under way; of that, `tell` is told."""
