@@ -90,7 +90,7 @@ def ours(setup: Setup, precision: str = "fast") -> Engine:
 def _spec(method: Method) -> str:
     values = dict(method)
     if values.pop("prompt_lookup", False):
-        return "speculative:proposer=(prompt_lookup:num_tokens=5,min_ngram=2)"
+        return "speculative"
     if "mirostat" in values:
         return f"sampling:processors=(mirostat:tau={values['mirostat']})"
     if "penalty_alpha" in values:

@@ -119,7 +119,8 @@ def _strategy(fields: Fields) -> Strategy:
             exits = EarlyExit(fields["assistant_early_exit"], tokens, threshold or None)
             strategy = Speculative(strategy, exits)
         elif fields["prompt_lookup_num_tokens"] is not None:
-            lookup = PromptLookup(fields["prompt_lookup_num_tokens"], fields["max_matching_ngram_size"])
+            tokens, ngram = fields["prompt_lookup_num_tokens"], fields["max_matching_ngram_size"]
+            lookup = PromptLookup(tokens, ngram, factor=tokens)
             strategy = Speculative(strategy, lookup)
     if fields["guidance_scale"] not in (None, 1):
         strategy = ClassifierFreeGuidance(fields["guidance_scale"], strategy=strategy)

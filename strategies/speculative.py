@@ -47,7 +47,7 @@ class Speculative(Strategy):
         >>> model = od.Model(od.TableRunner([[0, 9, 0], [0, 0, 9], [9, 0, 0]]))
         >>> generation = model.generate([0, 1, 2, 0], od.Speculative(), max_new_tokens=6)
         >>> generation.tokens, dict(generation.info)
-        ((1, 2, 0, 1, 2, 0), {'rounds': 2, 'drafted': 5, 'accepted': 5, 'acceptance': 1.0})
+        ((1, 2, 0, 1, 2, 0), {'rounds': 2, 'drafted': 4, 'accepted': 4, 'acceptance': 1.0})
     """
 
     aliases = ("assisted_generation",)

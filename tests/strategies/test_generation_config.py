@@ -148,7 +148,7 @@ def test_stopping() -> None:
         ),
         (
             {"prompt_lookup_num_tokens": 3, "do_sample": True},
-            "speculative:strategy=(sampling:preset=hf),proposer=(prompt_lookup:num_tokens=3,max_ngram=2)",
+            "speculative:strategy=(sampling:preset=hf),proposer=(prompt_lookup:num_tokens=3,max_ngram=2,factor=3)",
         ),
         (
             {"assistant_early_exit": 4, "num_assistant_tokens": 5, "assistant_confidence_threshold": 0.0},

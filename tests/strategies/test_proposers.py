@@ -115,7 +115,7 @@ def test_distinct_alternatives_are_drawn_from_what_is_left() -> None:
     ],
 )
 def test_what_is_looked_up(tokens: list[int], draft: list[int]) -> None:
-    found = PromptLookup(num_tokens=3, max_ngram=3).look_up(np.array(tokens))
+    found = PromptLookup(num_tokens=3, max_ngram=3, factor=3).look_up(np.array(tokens))
     assert found == ([tuple(draft)] if draft else [])
 
 
@@ -123,26 +123,37 @@ def test_several_continuations_are_different_and_the_latest_come_first() -> None
     tokens = np.array([1, 5, 1, 6, 1, 7, 1, 6, 1])
     assert PromptLookup(1, max_ngram=1, num_drafts=2).look_up(tokens) == [(6,), (7,)]
     assert PromptLookup(1, max_ngram=1, num_drafts=9).look_up(tokens) == [(6,), (7,), (5,)]
-    assert PromptLookup(3, max_ngram=1, num_drafts=2).look_up(tokens) == [(6, 1), (7, 1, 6)]
+    assert PromptLookup(3, max_ngram=1, num_drafts=2, factor=3).look_up(tokens) == [(6, 1), (7, 1, 6)]
 
 
 def test_too_short_a_match_does_not_count() -> None:
     tokens = np.array([1, 2, 3, 1])
-    assert PromptLookup(min_ngram=1).look_up(tokens) == [(2, 3, 1)]
+    assert PromptLookup(min_ngram=1).look_up(tokens) == [(2,)]
     assert PromptLookup(min_ngram=2).look_up(tokens) == []
+
+
+def test_a_longer_match_is_trusted_for_longer() -> None:
+    for ngram, drafts in enumerate(([], [(1,)], [(1, 2)], [(1, 2, 3)], [(1, 2, 3)])):
+        tokens = np.array([6, 7, 8, 9, 1, 2, 3, 5, *[6, 7, 8, 9][4 - ngram :]])
+        assert PromptLookup(num_tokens=3).look_up(tokens) == drafts
+    assert PromptLookup(num_tokens=3, factor=2).look_up(np.array([9, 1, 2, 3, 5, 9])) == [(1, 2)]
+    assert PromptLookup(num_tokens=3, factor=0.1).look_up(np.array([9, 1, 2, 3, 5, 9])) == [(1,)]
 
 
 texts = st.lists(st.integers(0, 2), min_size=1, max_size=30).map(np.array)
 
 
-@given(texts, st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
-def test_lookup_agrees_with_the_definition(tokens: Any, min_ngram: int, more: int, num_drafts: int) -> None:
-    lookup = PromptLookup(4, min_ngram + more, min_ngram, num_drafts)
+@given(texts, st.integers(1, 4), st.integers(0, 3), st.integers(1, 3), st.sampled_from([0.5, 1, 1.5, 4]))
+def test_lookup_agrees_with_the_definition(
+    tokens: Any, min_ngram: int, more: int, num_drafts: int, factor: float
+) -> None:
+    lookup = PromptLookup(4, min_ngram + more, min_ngram, num_drafts, factor)
     expected: list[tuple[int, ...]] = []
     for ngram in range(lookup.max_ngram, lookup.min_ngram - 1, -1):
         matches = [end for end in range(ngram, len(tokens)) if (tokens[end - ngram : end] == tokens[-ngram:]).all()]
         if matches:
-            found = [tuple(tokens[end : end + 4].tolist()) for end in reversed(matches)]
+            size = min(4, max(1, int(ngram * factor)))
+            found = [tuple(tokens[end : end + size].tolist()) for end in reversed(matches)]
             expected = list(dict.fromkeys(found))[:num_drafts]
             break
     assert lookup.look_up(tokens) == expected
@@ -242,6 +253,7 @@ def test_siblings_do_not_see_each_others_history(proposer: Any) -> None:
         (lambda: PromptLookup(max_ngram=1, min_ngram=2), "max_ngram"),
         (lambda: PromptLookup(min_ngram=0), "min_ngram"),
         (lambda: PromptLookup(num_drafts=0), "num_drafts"),
+        (lambda: PromptLookup(factor=0), "factor"),
         (lambda: SuffixIndex(0), "num_tokens"),
         (lambda: SuffixIndex(factor=0), "factor"),
         (lambda: SuffixIndex(factor=float("inf")), "factor"),
