@@ -22,9 +22,14 @@ def logsumexp(logits: Floats) -> float:
     return float(peak) + math.log(total(weights))
 
 
-def log_softmax(logits: Floats) -> Floats:
-    """Normalised log-probabilities of a row, shape (n,) to shape (n,); a row of -inf stays as it is."""
-    total = logsumexp(logits)
+def log_softmax(logits: Floats, total: float | None = None) -> Floats:
+    """Normalised log-probabilities of a row, shape (n,) to shape (n,); a row of -inf stays as it is.
+
+    Args:
+        logits: shape (n,).
+        total: their `logsumexp`, if known already.
+    """
+    total = logsumexp(logits) if total is None else total
     logprobs: Floats = logits - logits.dtype.type(0 if total == -math.inf else total)
     return logprobs
 

@@ -196,6 +196,12 @@ class Sequence:
         known = self._logits
         return known[2] if known is not None and known[0] is logits else None
 
+    def logsumexp_of(self, logits: NDArray[np.float32]) -> float | None:
+        """Log of the sum of the logits' exponentials, if they are known to be the model's own here: the graph has made
+        that sum, so nobody else need read the row for it."""
+        known = self._logits
+        return known[1] if known is not None and known[0] is logits else None
+
     def forget_answer(self) -> None:
         """Let go of the logits noted by `answered`; what children learned from them stays."""
         self._logits = None

@@ -12,7 +12,7 @@ import numpy as np
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax
+from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -84,10 +84,11 @@ class Extensions:
 def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
     """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
     them: they are not normalised again."""
+    total = sequence.logsumexp_of(logits)
     if strategy.processors.stages:
-        return possible(strategy, log_softmax(logits), sequence, count)
-    found = possible(strategy, logits, sequence)
-    return (found if count is None else found.top(count)).shifted(-found.logsumexp) if len(found) else found
+        return possible(strategy, log_softmax(logits, total), sequence, count)
+    total = logsumexp(logits) if total is None else total
+    return possible(strategy, logits, sequence, count).shifted(-total)
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:

@@ -110,8 +110,9 @@ def test_peaks_count_for_the_very_logits_they_were_told_with() -> None:
     logits = np.arange(8, dtype=np.float32)
     sequence.answered(logits, 0.0, logits.reshape(2, 4).max(axis=1))
     assert sequence.peaks_of(logits) is not None
-    assert sequence.peaks_of(logits[::-1]) is None
-    assert sequence.peaks_of(logits[:]) is None
+    assert sequence.logsumexp_of(logits) is not None
+    assert sequence.peaks_of(logits[::-1]) is sequence.logsumexp_of(logits[::-1]) is None
+    assert sequence.peaks_of(logits[:]) is sequence.logsumexp_of(logits[:]) is None
     assert Candidates.after(sequence, np.roll(logits, 1)).argmax() == 0
     sequence.forget_answer()
     assert sequence.peaks_of(logits) is None

@@ -29,12 +29,14 @@ from ovdecode import (
     Task,
     Temperature,
     TopK,
+    numerics,
     parse,
     run,
 )
 from ovdecode.errors import ConfigurationError, LogitsError
-from ovdecode.numerics import log_softmax
+from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.processor import Chain
+from ovdecode.strategies import extensions
 from ovdecode.strategies.extensions import next_tokens
 
 Rows = Callable[[tuple[int, ...]], NDArray[Any]]
@@ -293,6 +295,18 @@ def test_all_beams_share_one_inference_a_round() -> None:
 
 def test_a_search_streams_one_piece() -> None:
     assert list(STORY.stream([B], BeamSearch(2), max_new_tokens=8)) == ["aac"]
+
+
+@pytest.mark.parametrize("strategy", [BeamSearch(3), BeamSearch(3, processors=TopK(4))], ids=str)
+def test_what_the_model_has_summed_is_not_summed_again(strategy: BeamSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    for module in (extensions, numerics):
+        monkeypatch.setattr(module, "logsumexp", lambda logits: rows.append(1) or logsumexp(logits))
+    Model(TableRunner(noise(2, 8))).generate([0], strategy, max_new_tokens=5)
+    assert not rows
+    found = next_tokens(strategy, np.zeros(8, np.float32), Model(TableRunner(noise(2, 8))).vocabulary.prompt([0]), 2)
+    assert rows == [1]
+    assert found.logits.tolist() == pytest.approx([-np.log(8)] * 2)
 
 
 def test_logits_handed_in_stay_as_they_are() -> None:
