@@ -37,24 +37,23 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
         "method:N",
         *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("x", "xlow", "xhigh", "y", "ylow", "yhigh")),
     ]
-    x = alt.X("x:Q", title="@x", scale=alt.Scale(domain=["@left", "@right"], nice=False))
-    y = alt.Y("y:Q", title="@y", scale=alt.Scale(domain=["@low", "@high"], nice=False))
+    across = alt.Scale(domain=["@left", "@right"], nice=False, zero=False)
+    up = alt.Scale(domain=["@low", "@high"], nice=False, zero=False)
+    x, y = alt.X("x:Q", title="@x", scale=across), alt.Y("y:Q", title="@y", scale=up)
     points = alt.Chart(rows).encode(x=x, y=y, color=color)
     tradeoff = alt.layer(
         points.transform_filter("datum.front")
         .mark_line(strokeDash=[4, 3])
         .encode(color=alt.value("gray"), order="x:Q"),
-        points.mark_rule().encode(x=alt.X("xlow:Q", title="@x"), x2="xhigh:Q"),
-        points.mark_rule().encode(y=alt.Y("ylow:Q", title="@y"), y2="yhigh:Q"),
+        points.mark_rule().encode(x=alt.X("xlow:Q", title="@x", scale=across), x2="xhigh:Q"),
+        points.mark_rule().encode(y=alt.Y("ylow:Q", title="@y", scale=up), y2="yhigh:Q"),
         points.mark_circle(size=110, opacity=1).encode(tooltip=hint),
-        alt.Chart(rows)
-        .mark_text(
+        points.mark_text(
             align=alt.ExprRef("datum.side"),
             dx=alt.ExprRef("datum.side === 'left' ? 9 : -9"),
             baseline="middle",
             limit=300,
-        )
-        .encode(x=x, y=alt.Y("label:Q", title="@y"), text="text:N"),
+        ).encode(y=alt.Y("label:Q", title="@y", scale=up), text="text:N"),
     ).properties(width="container", height=380)
 
     method = alt.Y("method:N", sort=list(methods), title=None, axis=alt.Axis(labelLimit=260))
