@@ -1,4 +1,4 @@
-"""The command line: `ovdecode generate`, `compare`, `run`, `report`, `list`, `fetch` and `lm-eval`.
+"""The command line: `ovdecode generate`, `compare`, `run`, `report`, `export`, `query`, `list`, `fetch`, `lm-eval`.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ovdecode.cli.compare import compare
+from ovdecode.cli.export import export, query
 from ovdecode.cli.failures import Commands
 from ovdecode.cli.fetch import fetch
 from ovdecode.cli.generate import generate
@@ -31,6 +32,8 @@ app.command()(generate)
 app.command()(compare)
 app.command()(run)
 app.command()(report)
+app.command()(export)
+app.command()(query)
 app.command(name="list")(list_plugins)
 app.command()(fetch)
 app.command(context_settings=PASSED_ON)(lm_eval)

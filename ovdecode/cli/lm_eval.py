@@ -36,7 +36,7 @@ def lm_eval(
 
     `ovdecode lm-eval ls tasks` lists its tasks, `lm-eval run --help` its options.
     """
-    from ovdecode.clients.lm_eval import evaluate
+    from ovdecode.clients.lm_eval_command import evaluate
     from ovdecode.spec import parse
 
     load_plugins(plugin)

@@ -16,7 +16,8 @@ from ovdecode.experiment.sheet import Sheet
 def print_sheets(screen: Console, sheets: Iterable[Sheet]) -> None:
     """Print sheets one below the other, each with its title and its notes."""
     for sheet in sheets:
-        screen.print(one_line(sheet.title), style="bold", soft_wrap=True)
+        if sheet.title:
+            screen.print(one_line(sheet.title), style="bold", soft_wrap=True)
         screen.print(_table(sheet))
         for remark in sheet.notes:
             screen.print(one_line(remark), style="dim", soft_wrap=not screen.is_terminal)

@@ -5,23 +5,20 @@ With the extra `lm-eval` installed, importing this module registers the model.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
+from ovdecode.clients.lm_eval_settings import task_options
 from ovdecode.clients.scoring import score
 from ovdecode.engine import Task
 from ovdecode.errors import ConfigurationError, ModelError, PromptError
 from ovdecode.model import Model, run
-from ovdecode.strategies.generation_config import TaskOptions, from_generation_config
-from ovdecode.strategies.stopping.text import StopString
-from ovdecode.strategies.stopping.tokens import StopTokens
 from ovdecode.strategy import Strategy
 
 if TYPE_CHECKING or find_spec("lm_eval") is None:
@@ -106,7 +103,9 @@ class OvdecodeLM(TemplateLM):
         seen = Counter[tuple[str, str]]()
         tasks = []
         for context, settings in (request.args for request in requests):
-            options = self._options(settings)
+            options, left_out = task_options(settings, self.named, self.max_new_tokens, self.model.vocabulary.spelling)
+            if left_out:
+                self._say(f"`{self.named}` decodes, as it was named; what the task asks for is left out: {left_out}")
             room = self.max_length - cast(int, options["max_new_tokens"])
             if room < 1:
                 raise ConfigurationError(
@@ -229,34 +228,6 @@ class OvdecodeLM(TemplateLM):
             "ovdecode_strategy": "" if self.named is None else str(self.named),
         }
 
-    def _options(self, settings: Mapping[str, Any]) -> TaskOptions:
-        """The options of a task that a request's `gen_kwargs` and the named strategy ask for."""
-        from lm_eval.models.utils import normalize_gen_kwargs
-
-        rest: dict[str, Any] = dict(normalize_gen_kwargs(dict(settings), self.max_new_tokens))
-        until, count = [text for text in rest.pop("until") if text], rest.pop("max_gen_toks")
-        options: TaskOptions
-        if self.named is None:
-            options = from_generation_config({**rest, "max_new_tokens": count})
-        else:
-            asked = {name: value for name, value in settings.items() if name in rest}
-            if asked:
-                self._say(f"`{self.named}` decodes, as it was named; what the task asks for is left out: {asked}")
-            options = {"strategy": self.named, "max_new_tokens": count, "stop": None, "ignore_eos": False}
-        for criterion in self._stops(until):
-            options["stop"] = criterion if options["stop"] is None else options["stop"] | criterion
-        return options
-
-    def _stops(self, until: list[str]) -> Iterator[StopString | StopTokens]:
-        """Criteria for stop strings, of which a special token is none: it adds nothing to the text."""
-        spelling = self.model.vocabulary.spelling
-        encoded = {text: spelling.encode(text) for text in until}
-        special = {text for text, tokens in encoded.items() if len(tokens) == 1 and tokens[0] in spelling.special_ids}
-        if texts := [text for text in until if text not in special]:
-            yield StopString(texts)
-        if special:
-            yield StopTokens([encoded[text] for text in sorted(special)])
-
     def _shortened(self, tokens: list[int], room: int) -> list[int]:
         """The last tokens of a context, as many as there is room for; of an empty one, the prefix."""
         if len(tokens) > room:
@@ -281,34 +252,6 @@ def require_harness() -> None:
             "the model `ovdecode` of lm-evaluation-harness needs the package `lm-eval`, which is not installed. Run: "
             "pip install 'ovdecode[lm-eval]'"
         )
-
-
-def evaluate(arguments: Items[str], model_args: Mapping[str, Any]) -> None:
-    """Run the harness's own command line on the model `ovdecode`.
-
-    Args:
-        arguments: as after `lm-eval`. `ls` and `validate` run as they are; anything else is a `run`.
-        model_args: what `OvdecodeLM` takes. They win over those in a `--config` file, and `--model_args` among
-            `arguments` over them.
-    """
-    import sys
-
-    require_harness()
-    from lm_eval.__main__ import cli_evaluate
-
-    command, *rest = arguments or ["run"]
-    if command not in ("ls", "validate"):
-        if command != "run":
-            command, rest = "run", list(arguments)
-        given = ["--model", "ovdecode", "--device", "CPU"]  # the harness's own default is a device of CUDA
-        if model_args:
-            given += ["--model_args", json.dumps(model_args)]
-        rest = [*given, *rest]
-    before, sys.argv = sys.argv, ["lm-eval", command, *rest]
-    try:
-        cli_evaluate()
-    finally:
-        sys.argv = before
 
 
 @contextmanager

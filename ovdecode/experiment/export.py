@@ -1,4 +1,4 @@
-"""Results for other programs: CSV, JSON lines, Parquet, and SQL."""
+"""Results for other programs: CSV, JSON lines, Parquet and SQL."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def rows(store: Store) -> Iterator[dict[str, Any]]:
     for place, record in zip(places, store.records(places), strict=True):
         said = record.to_json() | {"prompt_text": store.prompts[record.prompt].text}
         yield {name: said[name] for name in COLUMNS} | {name: known(of[place]) for name, of in metrics.items()}
+
+
+def columns(store: Store) -> list[str]:
+    """The names of the columns of `rows`."""
+    return [*COLUMNS, *(f"metric:{metric}" for metric in _metrics(store))]
 
 
 def _metrics(store: Store) -> list[str]:
@@ -78,11 +83,17 @@ def query(store: Store, sql: str) -> list[tuple[Any, ...]]:
     Raises:
         ConfigurationError: if the extra `query` is missing, or DuckDB refuses the query.
     """
+    return answer(store, sql)[1]
+
+
+def answer(store: Store, sql: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """As `query`, with the names of the columns before the rows."""
     duckdb = _duckdb()
     with TemporaryDirectory() as folder:
         connection = _connect(store, Path(folder))
         try:
-            return connection.execute(sql).fetchall()  # type: ignore[no-any-return]
+            found = connection.execute(sql)
+            return tuple(column[0] for column in found.description), found.fetchall()
         except duckdb.Error as error:
             raise ConfigurationError(f"a query must be SQL about the table `results`, but: {error}") from error
         finally:
@@ -90,10 +101,9 @@ def query(store: Store, sql: str) -> list[tuple[Any, ...]]:
 
 
 def _write_csv(store: Store, file: Path) -> None:
-    names = [*COLUMNS, *(f"metric:{metric}" for metric in _metrics(store))]
     with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(names)
+        writer.writerow(columns(store))
         for row in rows(store):
             writer.writerow([json.dumps(one) if isinstance(one, list | tuple | dict) else one for one in row.values()])
 
@@ -116,8 +126,8 @@ def _connect(store: Store, folder: Path) -> Any:
     connection = _duckdb().connect()
     file = folder / "results.jsonl"
     _write_json(store, file)
-    columns = COLUMNS | dict.fromkeys((f"metric:{metric}" for metric in _metrics(store)), "DOUBLE")
-    table = connection.read_json(str(file), columns=columns, format="newline_delimited", maximum_object_size=1 << 28)
+    types = COLUMNS | dict.fromkeys((f"metric:{metric}" for metric in _metrics(store)), "DOUBLE")
+    table = connection.read_json(str(file), columns=types, format="newline_delimited", maximum_object_size=1 << 28)
     table.create("results")
     return connection
 

@@ -22,6 +22,8 @@ from ovdecode.experiment.prompts import Prompt
 from ovdecode.experiment.record import Record
 
 if TYPE_CHECKING:
+    import pandas
+
     from ovdecode.model import Model
 
 _NOWHERE, _APPENDED = -1, -2
@@ -212,3 +214,20 @@ class Store:
     def set_values(self, metric: str) -> NDArray[np.float64]:
         """What a metric of whole sets says, shape (models, strategies): see `Measurements.set_values`."""
         return self.measurements.set_values(metric)
+
+    # In a notebook.
+
+    def _repr_html_(self) -> str:
+        from ovdecode.experiment.table import summary
+
+        return summary(self)._repr_html_()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The results as a data frame: a row for each finished cell, with the columns of an export.
+
+        Raises:
+            ConfigurationError: if pandas is not installed.
+        """
+        from ovdecode.experiment import export, frames
+
+        return frames.data_frame(export.rows(self), export.columns(self))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment import sheet
 from ovdecode.experiment.comparison import Comparison, compare, oriented, pairs
+from ovdecode.experiment.frames import data_frame
 from ovdecode.experiment.resampling import Estimate, bca_intervals
 from ovdecode.experiment.scores import Scores, chosen
 from ovdecode.experiment.statistics import differences, win_matrix
@@ -120,14 +121,7 @@ class Summary:
         Raises:
             ConfigurationError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigurationError(
-                "`pandas` must be installed for a data frame, and is not; run pip install 'ovdecode[report]'"
-            ) from error
-        frame: pandas.DataFrame = pandas.DataFrame(list(self.records()), columns=list(_FIELDS))
-        return frame
+        return data_frame(self.records(), _FIELDS)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """All numbers: a mapping for each method and metric, None for what there is not."""

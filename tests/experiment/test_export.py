@@ -11,7 +11,7 @@ import pytest
 from experiment_tables import STRATEGIES, experiment, go
 
 from ovdecode.errors import ConfigurationError
-from ovdecode.experiment import Store
+from ovdecode.experiment import Store, summary
 from ovdecode.experiment.export import COLUMNS, export, query
 
 
@@ -45,6 +45,21 @@ def test_parquet_and_sql(store: Store, tmp_path: Path):
     assert found == [(strategy, 6, 4.0) for strategy in sorted([*STRATEGIES, "speculative"])]
     with pytest.raises(ConfigurationError, match="a query must be SQL about the table `results`, but"):
         query(store, "SELECT nothing")
+
+
+def test_a_store_is_a_table_in_a_notebook_and_a_data_frame(store: Store, monkeypatch: pytest.MonkeyPatch):
+    frame = store.to_pandas()
+    assert list(frame.columns) == [*COLUMNS, "metric:length", "metric:distinct_n"]
+    assert frame["text"].tolist() == [record.text for record in store.records()]
+    assert frame.groupby("strategy")["metric:length"].mean().to_dict() == dict.fromkeys(
+        [*STRATEGIES, "speculative"], 4.0
+    )
+    page = store._repr_html_()
+    assert page == summary(store)._repr_html_()
+    assert "speculative" in page
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigurationError, match="`pandas` must be installed for a data frame"):
+        store.to_pandas()
 
 
 def test_what_cannot_be_exported(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
