@@ -215,7 +215,7 @@ class Candidates:
         """Positions, rising, of all that are more probable than a bound, low enough that they have a share of the mass.
 
         Args:
-            share: of the mass, below 1; up to rounding, they have at least that together.
+            share: of the mass, above 0 and below 1; up to rounding, they have at least that together.
             surprise: the bound on -log p is at least this.
         """
         # In a usual row a few have nearly all of the mass; those of less than (1 - share) / n never have the rest.
