@@ -2,6 +2,8 @@
 
     python benchmarks/samplers.py [--quick] [--threads 2] [--json results.json]
 
+With `--threads 1` the processor time of the one thread counts, which a neighbour on the cores changes little.
+
 No model runs: rows are random logits with a language model's fall-off, and a method chooses a token of each: the whole
 chain and the draw. transformers (which needs torch) and llama.cpp (llama-cpp-python) are measured where they are
 installed, on the same rows, in the same rounds. Rows change from call to call, as they do in decoding.
@@ -123,12 +125,12 @@ def llama_chain(name: str, vocab: int) -> Choose | None:
     return choose
 
 
-def timed(choose: Choose, logits: np.ndarray) -> float:
+def timed(choose: Choose, logits: np.ndarray, clock: Callable[[], float]) -> float:
     """Seconds a row."""
-    begin = time.perf_counter()
+    begin = clock()
     for row in logits:
         choose(row)
-    return (time.perf_counter() - begin) / len(logits)
+    return (clock() - begin) / len(logits)
 
 
 def main() -> None:
@@ -139,6 +141,7 @@ def main() -> None:
         pass
     else:
         torch.set_num_threads(options.threads)
+    clock = time.thread_time if options.threads == 1 else time.perf_counter
     table = Table("microseconds to choose a token of one row", ["vocabulary", "method", "who", "us", "times ours"])
     for vocab in VOCABULARIES:
         logits = rows(vocab)
@@ -149,7 +152,7 @@ def main() -> None:
                 "llama.cpp": llama_chain(name, vocab),
                 "(log-softmax)": log_softmax,
             }
-            loops = {key: partial(timed, choose, logits) for key, choose in who.items() if choose is not None}
+            loops = {key: partial(timed, choose, logits, clock) for key, choose in who.items() if choose is not None}
             seconds = shuffled_rounds(loops, rounds=5 if options.quick else 25)
             for key, values in seconds.items():
                 ratio = np.median(np.array(values) / np.array(seconds["ovdecode"]))
