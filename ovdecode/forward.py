@@ -39,6 +39,8 @@ class Forward:
         draft: asks about a sequence that may not come to be, so that what comes before it is not yet decided. A request
             that names a model is always one.
         choose_layers: further `layers`, as a function of how many the model has.
+        exit_layer: ask the model as it is without the layers above this one (`Model.truncated`): they are not computed.
+            Such a request is one that names a model.
     """
 
     sequence: Sequence
@@ -48,6 +50,7 @@ class Forward:
     layers: tuple[int, ...] = ()
     draft: bool = False
     choose_layers: Callable[[int], tuple[int, ...]] | None = None
+    exit_layer: int | None = None
 
     def __post_init__(self) -> None:
         if self.last is not None and not (is_whole(self.last) and 0 <= self.last <= self.sequence.length):
@@ -63,6 +66,11 @@ class Forward:
     def rows(self) -> int:
         """How many positions are wanted."""
         return 1 if self.last is None else self.last
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the task's own model that is asked, all of it."""
+        return self.model is None and self.exit_layer is None
 
     @property
     def decided(self) -> Sequence:

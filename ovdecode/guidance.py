@@ -100,7 +100,7 @@ class Guidance(Strategy):
 
     def _asked(self, request: Forward) -> list[Forward]:
         """The request and its companions, without the request where a companion asks for the same and more."""
-        if request.model is not None:
+        if not request.own:
             return [request]
         companions = self.companions(request)
         fuller = [each for each in companions if request.plain and _own(each, request) and not each.plain]
@@ -109,7 +109,7 @@ class Guidance(Strategy):
 
     def _sent(self, request: Forward, asked: list[Forward], answers: list[Logits | Answer]) -> Logits | Answer:
         """What the inner strategy is sent for a request."""
-        if request.model is not None:
+        if not request.own:
             return answers[0]
         own = next(answer for each, answer in zip(asked, answers, strict=True) if _own(each, request))
         others = [
@@ -149,7 +149,7 @@ def _forward(request: Request) -> Forward:
 
 def _own(each: Forward, request: Forward) -> bool:
     """Whether it asks the task's model about the positions of `request`."""
-    return each.model is None and each.sequence is request.sequence and each.rows == request.rows
+    return each.own and each.sequence is request.sequence and each.rows == request.rows
 
 
 def _rows(answer: Logits | Answer) -> Logits:

@@ -38,6 +38,7 @@ class Model:
     ) -> None:
         self.runner, self.tokenizer, self.name = runner, tokenizer, name
         self._load_sibling, self._siblings = load_sibling, dict[str, Model]()
+        self._truncated = dict[int, Model]()
         self.vocabulary = Vocabulary(runner.vocab_size, eos_token_ids, tokenizer)
 
     def generate(self, prompt: Any, strategy: Strategy | str = "greedy", **options: Any) -> Generation:
@@ -82,6 +83,31 @@ class Model:
                 )
             self._siblings[source] = self._load_sibling(source)
         return self._siblings[source]
+
+    def truncated(self, layer: int) -> Model:
+        """This model without the layers above one of them: its final norm and LM head read what that layer leaves.
+
+        It shares the weights on disk and in the graph, is compiled once, at its first use, and has a cache of its own.
+        It is a faster and worse model of the same vocabulary: a draft model, an amateur, or a subject of study.
+
+        Args:
+            layer: the last that stays, from 1 to the number of layers; so many are computed.
+
+        Raises:
+            ConfigurationError: if there is no such layer, or the runner can't leave any out.
+            ModelError: if the architecture has no plain residual stream.
+
+        Example:
+            >>> import ovdecode as od
+            >>> model = od.Model(od.TableRunner([[0, 9], [9, 0]], layers={1: [[9, 0], [9, 0]]}))
+            >>> model.generate([0], max_new_tokens=3).text, model.truncated(1).generate([0], max_new_tokens=3).text
+            ('bab', 'aaa')
+        """
+        if layer not in self._truncated:
+            runner = self.runner.truncated(layer)
+            eos = sorted(self.vocabulary.eos_token_ids)
+            self._truncated[layer] = Model(runner, eos, self.tokenizer, f"{self.name}, {layer} layers")
+        return self._truncated[layer]
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text as a prompt: with the BOS token, where the tokenizer adds one, and never an EOS."""

@@ -124,4 +124,4 @@ def require(plugin: Plugin, parameter: str, holds: bool, requirement: str) -> No
 def one_of(parameter: str, value: Any, names: Any) -> None:
     """Raise a `ConfigurationError` unless `value` is one of the names of a `Literal` type."""
     if value not in get_args(names):
-        raise ConfigurationError(f"`{parameter}` must be one of {', '.join(get_args(names))}, got {value!r}")
+        raise ConfigurationError(f"`{parameter}` must be one of {', '.join(map(str, get_args(names)))}, got {value!r}")

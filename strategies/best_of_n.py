@@ -56,6 +56,8 @@ class BestOfN(Strategy):
         (1, 1)
     """
 
+    aliases = ("best_of", "rerank")
+
     n: int = 4
     strategy: Strategy = field(default=Sampling())
     score: Literal["logprob", "mean_logprob"] | Reward = "logprob"

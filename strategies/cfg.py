@@ -48,6 +48,8 @@ class ClassifierFreeGuidance(Guidance):
         (1,)
     """
 
+    aliases = ("guidance_scale",)
+
     guidance_scale: float = 1.5
     negative_prompt: str | Iterable[int] | None = None
     strategy: Strategy = field(default=Greedy(), kw_only=True)

@@ -51,7 +51,7 @@ class ConstrainedBeamSearch(BeamStrategy):
         'aabc'
     """
 
-    aliases = ("force_words",)
+    aliases = ("force_words", "force_words_ids", "lexically_constrained")
 
     phrases: str | Iterable[str | Iterable[int]] = field(kw_only=True)
     strict: bool = True

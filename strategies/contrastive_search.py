@@ -49,6 +49,8 @@ class ContrastiveSearch(Strategy):
         (1, 2)
     """
 
+    aliases = ("penalty_alpha",)
+
     commits: ClassVar[bool] = True
 
     penalty_alpha: float = 0.6

@@ -55,6 +55,8 @@ class DoLa(Guidance):
         (1, 1)
     """
 
+    aliases = ("dola_layers",)
+
     layers: Literal["low", "high"] | Iterable[int] = "low"
     first_layer: int = 2
     relative_top: float = 0.1

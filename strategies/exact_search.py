@@ -32,6 +32,8 @@ class ExactSearch(OptimalSearch):
         ((1, 3), {'nodes': 3, 'proved': 1.0})
     """
 
+    aliases = ("branch_and_bound",)
+
     def frontier(self) -> Stack:
         """Last in, first out."""
         return Stack()

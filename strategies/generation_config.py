@@ -7,24 +7,29 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 from ovdecode.processor import Chain, LogitsProcessor
+from ovdecode.registry import unknown
+from ovdecode.spec import parameters
 from ovdecode.stopping import AnyOf, StoppingCriterion
 from ovdecode.strategies import presets
 from ovdecode.strategies.beam import BeamSearch
 from ovdecode.strategies.beam_sampling import BeamSampling
 from ovdecode.strategies.best_of_n import BestOfN
 from ovdecode.strategies.cfg import ClassifierFreeGuidance
+from ovdecode.strategies.constrained_beam import ConstrainedBeamSearch
 from ovdecode.strategies.contrastive_search import ContrastiveSearch
 from ovdecode.strategies.diverse_beam import DiverseBeamSearch
+from ovdecode.strategies.dola import DoLa
 from ovdecode.strategies.generation_fields import DEFAULTS, Fields, read_fields, refused, token_ids
 from ovdecode.strategies.greedy import Greedy
 from ovdecode.strategies.processors.at_least import AtLeast
-from ovdecode.strategies.processors.beginning import BeginSuppress
+from ovdecode.strategies.processors.beginning import BeginSuppress, ForcedTokens
 from ovdecode.strategies.processors.bias import SuppressedTokens
 from ovdecode.strategies.processors.limits import ExponentialLengthDecay, ForcedEos, MinLength, MinNewTokens
 from ovdecode.strategies.processors.ngrams import EncoderNoRepeatNgram, NoRepeatNgram
 from ovdecode.strategies.processors.penalties import EncoderRepetitionPenalty, RepetitionPenalty
 from ovdecode.strategies.processors.sequence_bias import BadWords, SequenceBias
 from ovdecode.strategies.processors.truncation import TopK
+from ovdecode.strategies.processors.watermarks.transformers import KgwWatermarkHF, SynthIdWatermarkHF
 from ovdecode.strategies.proposers.early_exit import EarlyExit
 from ovdecode.strategies.proposers.prompt_lookup import PromptLookup
 from ovdecode.strategies.sampling import Sampling
@@ -32,6 +37,7 @@ from ovdecode.strategies.speculative import Speculative
 from ovdecode.strategies.stopping.length import MaxLength, MaxTime
 from ovdecode.strategies.stopping.text import StopString
 from ovdecode.strategies.stopping.tokens import Eos
+from ovdecode.strategies.token_healing import TokenHealing
 from ovdecode.strategy import Strategy
 
 
@@ -54,6 +60,11 @@ def from_generation_config(config: Any) -> TaskOptions:
     `eos_token_id` says what ends a text; without it, the model's own tokens do. What `min_new_tokens`, `min_length` and
     `exponential_decay_length_penalty` act on, and what beam search allows for, are the model's own in any case: give
     the `eos_token_id` that the model has, as its `generation_config.json` does.
+
+    What transformers 5 leaves to code on its hub is here what the papers say: `penalty_alpha` is `contrastive_search`,
+    `dola_layers` `dola`, `num_beam_groups` `diverse_beam`, and `force_words_ids` `constrained_beam`. `token_healing`
+    takes back one token: here it is chosen by the strategy among those that begin with it, where transformers adds 10
+    to their logits (11 to its own), and strips the prompt of space first.
 
     Several samples (`do_sample` with `num_return_sequences`) are those of `best_of_n`: independent draws, which come as
     alternatives, the most probable first, where `generate` leaves them in the order in which they were drawn.
@@ -99,20 +110,27 @@ def from_generation_config(config: Any) -> TaskOptions:
 
 
 def _strategy(fields: Fields) -> Strategy:
-    """The one that `GenerationConfig.get_generation_mode` chooses."""
-    edits = _edits(fields)
+    """The one that `GenerationConfig.get_generation_mode` chooses, on a prompt that may be healed first."""
+    edits, mark = _edits(fields), _watermark(fields)
+    strategy = _beams(fields, edits, mark) if fields["num_beams"] > 1 else _single(fields, edits, mark)
+    return TokenHealing(strategy, num_tokens=1) if fields["token_healing"] else strategy
+
+
+def _single(fields: Fields, edits: LogitsProcessor, mark: LogitsProcessor) -> Strategy:
     strategy: Strategy
-    if fields["num_beams"] > 1:
-        return _beams(fields, edits)
+    if fields["force_words_ids"]:
+        raise refused("num_beams", 1, "at least 2 with force_words_ids")
     count = fields["num_return_sequences"]
     if count != 1 and not fields["do_sample"]:
         raise refused("num_return_sequences", count, "1 without beams or do_sample: there is but one answer")
     if fields["do_sample"]:
         strategy = Sampling(preset="hf", processors=edits, **_warpers(fields))
+        if mark.stages:  # it comes after all that sampling does
+            strategy = Sampling(processors=strategy.chain | mark)
     elif fields["penalty_alpha"] and fields["top_k"] > 1:
-        strategy = ContrastiveSearch(fields["penalty_alpha"], fields["top_k"], processors=edits)
+        strategy = ContrastiveSearch(fields["penalty_alpha"], fields["top_k"], processors=edits | mark)
     else:
-        strategy = Greedy(processors=edits)
+        strategy = Greedy(processors=edits | mark)
     if isinstance(strategy, Sampling | Greedy):
         if fields["assistant_early_exit"] is not None:
             tokens, threshold = fields["num_assistant_tokens"], fields["assistant_confidence_threshold"]
@@ -122,23 +140,65 @@ def _strategy(fields: Fields) -> Strategy:
             tokens, ngram = fields["prompt_lookup_num_tokens"], fields["max_matching_ngram_size"]
             lookup = PromptLookup(tokens, ngram, factor=tokens)
             strategy = Speculative(strategy, lookup)
+        if fields["dola_layers"] is not None:
+            if fields["guidance_scale"] not in (None, 1):
+                raise refused("dola_layers", fields["dola_layers"], "left out with guidance_scale")
+            return _several(DoLa(fields["dola_layers"], strategy=strategy), count)
     if fields["guidance_scale"] not in (None, 1):
         strategy = ClassifierFreeGuidance(fields["guidance_scale"], strategy=strategy)
+    return _several(strategy, count)
+
+
+def _several(strategy: Strategy, count: int) -> Strategy:
     return BestOfN(count, strategy) if count != 1 else strategy
 
 
-def _beams(fields: Fields, edits: LogitsProcessor) -> Strategy:
-    for name in ("guidance_scale", "forced_eos_token_id", "renormalize_logits"):
+def _beams(fields: Fields, edits: LogitsProcessor, mark: LogitsProcessor) -> Strategy:
+    for name in ("guidance_scale", "forced_bos_token_id", "forced_eos_token_id", "renormalize_logits"):
         if fields[name] not in (None, False, DEFAULTS[name]):
             raise refused(name, fields[name], "left out with num_beams > 1, where its effect on scores is not the same")
     names = ("num_beams", "length_penalty", "early_stopping", "num_return_sequences")
     shared = {name: fields[name] for name in names}
+    if isinstance(mark, SynthIdWatermarkHF):
+        wanted = "a green-list watermark with num_beams > 1, where transformers mixes up the beams' histories"
+        raise refused("watermarking_config", fields["watermarking_config"], wanted)
+    if fields["force_words_ids"]:
+        for name in ("do_sample", "num_beam_groups"):
+            if fields[name] != DEFAULTS[name]:
+                raise refused(name, fields[name], "left out with force_words_ids")
+        return ConstrainedBeamSearch(**shared, phrases=_phrases(fields["force_words_ids"]), processors=edits | mark)
     if fields["num_beam_groups"] > 1:
         groups = {name: fields[name] for name in ("num_beam_groups", "diversity_penalty")}
-        return DiverseBeamSearch(**shared, **groups, processors=edits)
+        return DiverseBeamSearch(**shared, **groups, processors=edits | mark)
     if fields["do_sample"]:
-        return BeamSampling(**shared, processors=edits | _beam_warpers(fields))
-    return BeamSearch(**shared, processors=edits)
+        return BeamSampling(**shared, processors=edits | _beam_warpers(fields) | mark)
+    return BeamSearch(**shared, processors=edits | mark)
+
+
+def _phrases(words: Iterable[Iterable[Any]]) -> list[list[int]]:
+    """The phrases that must appear; several of which one is enough are refused."""
+    phrases: list[list[int]] = []
+    for word in map(list, words):
+        choices = [list(each) for each in word if isinstance(each, Iterable)] or [word]
+        if len(choices) > 1:
+            raise refused("force_words_ids", word, "phrases, not lists of phrases of which one is enough")
+        phrases += choices
+    return phrases
+
+
+def _watermark(fields: Fields) -> LogitsProcessor:
+    """What `watermarking_config` stands for: a tournament if it has the keys of one, else green lists."""
+    given = fields["watermarking_config"]
+    if given is None:
+        return Chain()
+    settings = dict(given.to_dict() if hasattr(given, "to_dict") else given)
+    if settings.pop("debug_mode", False):
+        raise refused("watermarking_config", settings, "without debug_mode, which throws the model's logits away")
+    kind: type[LogitsProcessor] = SynthIdWatermarkHF if "ngram_len" in settings else KgwWatermarkHF
+    for name in settings:
+        if name not in parameters(kind):
+            raise unknown("field of `watermarking_config`:", name, parameters(kind))
+    return kind(**settings)
 
 
 def _warpers(fields: Fields) -> Fields:
@@ -182,6 +242,12 @@ def _bad_words(words: Iterable[Iterable[int]], fields: Fields) -> LogitsProcesso
     return BadWords(banned) if banned else None
 
 
+def _forced_bos(token: int, fields: Fields) -> LogitsProcessor:
+    if fields["begin_suppress_tokens"]:
+        raise refused("forced_bos_token_id", token, "left out with begin_suppress_tokens")
+    return ForcedTokens([token], length=1)
+
+
 def _forced_eos(tokens: Any, fields: Fields) -> LogitsProcessor:
     if len(token_ids(tokens)) > 1:
         raise refused("forced_eos_token_id", tokens, "one token: transformers takes several for equally probable")
@@ -198,6 +264,7 @@ _EDITS: tuple[tuple[str, Callable[[Any, Fields], LogitsProcessor | None]], ...] 
     ("bad_words_ids", _bad_words),
     ("min_length", lambda length, fields: MinLength(length) if fields["min_new_tokens"] is None else None),
     ("min_new_tokens", lambda count, _: MinNewTokens(count)),
+    ("forced_bos_token_id", _forced_bos),
     ("forced_eos_token_id", _forced_eos),
     ("exponential_decay_length_penalty", lambda decay, _: ExponentialLengthDecay(*decay)),
     ("suppress_tokens", lambda tokens, _: SuppressedTokens(tokens)),

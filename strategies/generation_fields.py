@@ -21,19 +21,15 @@ DEFAULTS: Fields = {
     **{"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "sequence_bias": None, "bad_words_ids": None},
     **{"no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": None},
     **{"forced_eos_token_id": None, "exponential_decay_length_penalty": None},
-    **{"suppress_tokens": None, "begin_suppress_tokens": None},
+    **{"suppress_tokens": None, "begin_suppress_tokens": None, "forced_bos_token_id": None},
+    **{"watermarking_config": None, "dola_layers": None, "token_healing": False, "force_words_ids": None},
     **{"prompt_lookup_num_tokens": None, "max_matching_ngram_size": 2, "assistant_early_exit": None},
     **{"num_assistant_tokens": 20, "assistant_confidence_threshold": 0.4},
 }
 """The fields that are honoured, and what transformers takes where they are not given."""
 
 REFUSED: Mapping[str, str] = {
-    "constraints": "the strategy `constrained_beam` has phrases that must appear",
-    "force_words_ids": "the strategy `constrained_beam` has phrases that must appear",
-    "dola_layers": "the strategy `dola` reads early layers out as its paper does, which transformers does not",
-    "token_healing": "the strategy `token_healing` heals more than one token",
-    "watermarking_config": "its green lists are torch's random numbers; wrap its processor in `HFProcessor`",
-    "forced_bos_token_id": "it is for encoder-decoder models; `ForcedTokens` forces the first tokens",
+    "constraints": "transformers 5 has no such objects any more; `force_words_ids` has phrases that must appear",
     "remove_invalid_values": "logits of NaN are an error",
     "use_mtp": "models with several heads are unknown",
     "speculation_type": "it needs an assistant of its own; the strategy `speculative` drafts",

@@ -45,6 +45,8 @@ class Jacobi(Strategy):
         ((1, 1, 1, 1, 1, 1, 1, 1), 3)
     """
 
+    aliases = ("jacobi_decoding",)
+
     commits: ClassVar[bool] = True
 
     strategy: Stepwise = field(default=Greedy())

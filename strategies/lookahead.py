@@ -52,6 +52,8 @@ class Lookahead(Strategy):
         ((1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0), True)
     """
 
+    aliases = ("lookahead_decoding",)
+
     commits: ClassVar[bool] = True
 
     strategy: Stepwise = field(default=Greedy())

@@ -63,7 +63,7 @@ class Sampling(Stepwise):
         'top_k:k=40|top_p:p=0.95|min_p:p=0.05|temperature:temperature=0.7'
     """
 
-    aliases = ("multinomial", "ancestral")
+    aliases = ("multinomial", "ancestral", "do_sample")
 
     temperature: float | None = None
     top_k: int | None = None

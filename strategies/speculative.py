@@ -50,7 +50,7 @@ class Speculative(Strategy):
         ((1, 2, 0, 1, 2, 0), {'rounds': 2, 'drafted': 4, 'accepted': 4, 'acceptance': 1.0})
     """
 
-    aliases = ("assisted_generation",)
+    aliases = ("assisted_generation", "assisted_decoding", "speculative_decoding", "speculative_sampling")
     commits: ClassVar[bool] = True
 
     strategy: Stepwise = field(default=Greedy())

@@ -86,6 +86,8 @@ STRATEGIES: dict[str, list[str | Make]] = {
         "beam:num_beams=2,preset=vllm,num_return_sequences=2",
     ],
     "gumbel": ["gumbel", "gumbel:strategy=(sampling:temperature=0.7,top_k=3)"],
+    "mirostat_sampling": ["mirostat_sampling:tau=1.0,eta=0.5", "mirostat_sampling:version=1,tau=0.5,m=3"],
+    "adaptive_p_sampling": ["adaptive_p_sampling:target=0.3,processors=(top_k:k=4)"],
     "arithmetic": ["arithmetic:n=3", "arithmetic:n=2,strategy=(sampling:top_p=0.8)"],
     "beam_sampling": ["beam_sampling:num_beams=2,num_return_sequences=2"],
     "diverse_beam": [
@@ -178,7 +180,7 @@ PROCESSORS: dict[str, list[str | Make]] = {
     "suppressed_tokens": ["suppressed_tokens:tokens=[3,5]"],
     "sequence_bias": ["sequence_bias:bias=[[[2],1.5],[[2,2],-inf],[[1,2],-3.0],[[99,1],1]]"],
     "bad_words": ["bad_words:sequences=[[3],[0,1],[2,99]]"],
-    "forced_tokens": ["forced_tokens:tokens=[2,1]"],
+    "forced_tokens": ["forced_tokens:tokens=[2,1]", "forced_tokens:tokens=[1,4],length=2"],
     "begin_suppress": ["begin_suppress:tokens=[0,99]"],
     "min_new_tokens": ["min_new_tokens:count=2"],
     "min_length": ["min_length:length=4"],
@@ -188,6 +190,8 @@ PROCESSORS: dict[str, list[str | Make]] = {
     ],
     "forced_eos": ["forced_eos:count=3", "forced_eos:count=3,prompt=true,tokens=[1,4]"],
     "kgw_watermark": ["kgw_watermark", "kgw_watermark:context_width=3,seeding_scheme=selfhash,greenlist_ratio=0.5"],
+    "kgw_watermark_hf": ["kgw_watermark_hf", "kgw_watermark_hf:context_width=3,greenlist_ratio=0.5"],
+    "synthid_watermark_hf": ["synthid_watermark_hf:keys=[3,77],ngram_len=2"],
     "synthid_watermark": ["synthid_watermark:context_width=2", "synthid_watermark:depth=3"],
     "gumbel_watermark": ["gumbel_watermark:context_width=2", "gumbel_watermark:hashing_key=0"],
 }

@@ -147,7 +147,7 @@ class Job:
 
     def _commit(self) -> None:
         """Note how far the requests show what is decided."""
-        decided = [request.decided for request in self.wanted if request.model is None and not request.draft]
+        decided = [request.decided for request in self.wanted if request.own and not request.draft]
         if self._first_token is None and any(sequence.generated_length for sequence in decided):
             self._first_token = perf_counter() - cast(float, self._began)
         if decided and self.task.method.commits:
@@ -161,6 +161,9 @@ class Job:
             if isinstance(request.model, str):
                 request = replace(request, model=self.task.model.sibling(request.model))
             model = self.model_of(request)
+            if request.exit_layer is not None and hasattr(model, "truncated"):
+                model = model.truncated(request.exit_layer)
+                request = replace(request, model=model, exit_layer=None)
             if not hasattr(model, "vocabulary"):
                 raise StrategyError(f"{self._place()} must name a Model or its source, but named {model!r:.80}")
             if model.vocabulary.size != request.sequence.vocabulary.size:
@@ -184,7 +187,7 @@ class Job:
     def _twins(self, requests: list[Forward]) -> list[Forward]:
         """Plain requests beside those for hidden states, if these run on a graph whose logits have other bits: what is
         noted on the tree is the same for everybody."""
-        rich = [each for each in requests if not each.plain and not each.draft and each.model is None]
+        rich = [each for each in requests if not each.plain and not each.draft and each.own]
         return [] if not rich or self._one_graph else [Forward(each.sequence, each.last) for each in rich]
 
     def _notable(self, request: Forward) -> bool:

@@ -84,6 +84,17 @@ class ModelRunner(ABC):
         """
         raise ConfigurationError(f"`layers` can't be asked for: the runner `{self.name}` reads out none")
 
+    def truncated(self, layer: int) -> ModelRunner:
+        """A runner like this one, with a cache of its own, of the model without the layers above one of them.
+
+        Args:
+            layer: the last that stays; the LM head reads what it leaves.
+
+        Raises:
+            ConfigurationError: if this runner can't, or there is no such layer.
+        """
+        raise ConfigurationError(f"`layer` can't be the last: the runner `{self.name}` has no layers to leave out")
+
     @property
     def cache_in_use(self) -> int:
         """Units of cache (pages or rows) that living sequences hold; 0 once all are gone."""

@@ -12,6 +12,7 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import ModelRunner, Pending, Precision
 from ovdecode.runners.model_file import ModelSource, graph_of
 from ovdecode.runners.residual import residual_stream
+from ovdecode.runners.truncated_graph import truncated
 
 
 class Lane(Protocol):
@@ -54,6 +55,14 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
     @abstractmethod
     def _lane(self, hidden: bool) -> LaneType:
         """A new lane, for hidden states or for plain requests."""
+
+    @abstractmethod
+    def _like(self, model: ov.Model) -> ModelRunner:
+        """A runner of another model, made as this one was."""
+
+    def truncated(self, layer: int) -> ModelRunner:
+        """A runner like this one of the model without the layers above one of them, counted from 1."""
+        return self._like(truncated(self._model, layer))
 
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all plain requests, and one for all that want hidden states."""

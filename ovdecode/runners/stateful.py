@@ -82,6 +82,16 @@ class StatefulRunner(LanedRunner["Lane"]):
         """Bytes in the rows that living sequences hold."""
         return sum(lane.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
 
+    def _like(self, model: ov.Model) -> StatefulRunner:
+        return type(self)(
+            model,
+            self._device,
+            self.precision,
+            self._properties,
+            cache_bytes=self._cache_bytes,
+            context_length=self.context_length,
+        )
+
     def _lane(self, hidden: bool) -> Lane:
         return Lane(self.graph_type(graph_of(self._model), self._device, self._properties, hidden), self._cache_bytes)
 

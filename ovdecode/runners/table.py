@@ -55,6 +55,11 @@ class TableRunner(ModelRunner):
         """One more than the last of those given."""
         return max(self._layers, default=-1) + 1
 
+    def truncated(self, layer: int) -> TableRunner:
+        """The table of the logits read out after a layer, as a model."""
+        self._check_layers({layer})
+        return TableRunner(self._layers[layer], context_length=self.context_length)
+
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Look up the row of each wanted position."""
         ends = range(len(tokens) - request.rows + 1, len(tokens) + 1)
@@ -65,15 +70,18 @@ class TableRunner(ModelRunner):
             if self._hidden is None:
                 raise ConfigurationError("`hidden` must be given to this `TableRunner` to be asked for")
             hidden = _rows(self._hidden, prefixes, 1)
-        missing = set(request.layers) - set(self._layers)
-        if missing:
-            raise ConfigurationError(
-                f"`layers` must be among {sorted(self._layers)} of this table, got {sorted(missing)}"
-            )
+        self._check_layers(set(request.layers))
         layers = {layer: _rows(self._layers[layer], prefixes, self.vocab_size) for layer in request.layers}
         sums = np.array([logsumexp(row) for row in logits], np.float32)
         sums.flags.writeable = False
         return Answer(logits, sums, hidden, layers or None)
+
+    def _check_layers(self, wanted: set[int]) -> None:
+        missing = wanted - set(self._layers)
+        if missing:
+            raise ConfigurationError(
+                f"`layers` must be among {sorted(self._layers)} of this table, got {sorted(missing)}"
+            )
 
 
 def _lookup(table: Table) -> Callable[[tuple[int, ...]], NDArray[np.float32]]:

@@ -23,16 +23,18 @@ from ovdecode.strategies.processors.bias import TokenSet, ban
 class ForcedTokens(LogitsProcessor):
     """Given tokens, in order, as the first that are generated.
 
-    Law: when the i-th token after the prompt is due, every token but the i-th given is removed; after the last
-    of them nothing changes. The token keeps its logit. If it is no candidate any more, nothing is left possible,
-    and decoding ends with a `LogitsError` that says so: put this first in a chain.
+    Law: when the i-th token after the prompt is due, every token but the i-th given is removed; before the first and
+    after the last of them nothing changes. The token keeps its logit. If it is no candidate any more, nothing is left
+    possible, and decoding ends with a `LogitsError` that says so: put this first in a chain.
 
     Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision" (Whisper's
     `forced_decoder_ids`), arXiv:2212.04356; Hugging Face transformers, `ForcedBOSTokenLogitsProcessor` (one token,
-    with a logit of 0, so that a beam is not charged for it).
+    with a logit of 0, so that a beam is not charged for it, after a sequence of length 1).
 
     Args:
         tokens: token ids in their order, at least one.
+        length: how many tokens, the prompt's included, come before the first of them, at least 1; None for the prompt.
+            Of those whose place is in the prompt nothing is asked.
 
     Example:
         >>> import numpy as np
@@ -45,6 +47,7 @@ class ForcedTokens(LogitsProcessor):
     aliases = ("forced_decoder_ids",)
 
     tokens: Iterable[int]
+    length: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -53,6 +56,7 @@ class ForcedTokens(LogitsProcessor):
             tokens = ()
         require(self, "tokens", bool(tokens) and min(tokens) >= 0, "one or more token ids in order, such as [7, 5]")
         object.__setattr__(self, "tokens", tokens)
+        require(self, "length", self.length is None or self.length >= 1, "a whole number of at least 1, or None")
 
     @cached_property
     def _array(self) -> NDArray[np.intp]:
@@ -60,8 +64,9 @@ class ForcedTokens(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The one token whose turn it is, or all after the last."""
-        due = self._array[sequence.generated_length :][:1]
-        return candidates.only(due) if len(due) else candidates
+        place = sequence.length - (sequence.prompt_length if self.length is None else self.length)
+        due = self._array[place:][:1] if place >= 0 else ()
+        return candidates.only(np.asarray(due)) if len(due) else candidates
 
 
 @register("begin_suppress")

@@ -65,6 +65,8 @@ class Dry(LogitsProcessor):
         'dry:sequence_breakers=["\\n",2]'
     """
 
+    aliases = ("dont_repeat_yourself",)
+
     multiplier: float = 0.8
     base: float = 1.75
     allowed_length: int = 2

@@ -37,6 +37,8 @@ class NoRepeatNgram(LogitsProcessor):
         2
     """
 
+    aliases = ("no_repeat_ngram_size",)
+
     size: int
 
     def __post_init__(self) -> None:

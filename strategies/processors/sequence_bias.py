@@ -97,6 +97,8 @@ class BadWords(LogitsProcessor):
         (2, 1)
     """
 
+    aliases = ("bad_words_ids",)
+
     sequences: Iterable[Iterable[int]]
 
     def __post_init__(self) -> None:

@@ -50,6 +50,8 @@ class XTC(LogitsProcessor):
         array([0.25 , 0.125, 0.625])
     """
 
+    aliases = ("exclude_top_choices",)
+
     probability: float = 0.5
     threshold: float = 0.1
     temperature: float = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import exprel
 
 from ovdecode.candidates import Candidates
-from ovdecode.plugin import require
+from ovdecode.plugin import Plugin, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -30,7 +30,8 @@ class Mirostat(LogitsProcessor):
     not known (see `Sequence.logprob`) is left out of n and p, with all that come after it.
 
     llama.cpp and text-generation-webui take S from the distribution that the cut left, in which every token is less
-    surprising than to the model: their mean surprise under the model lies above tau.
+    surprising than to the model: their mean surprise under the model lies above tau. The strategy `mirostat_sampling`
+    does as they do.
 
     Source: Basu, Ramachandran, Keskar, Varshney 2021, "Mirostat: A Neural Text Decoding Algorithm that Directly
     Controls Perplexity", arXiv:2007.14966 (μ, tau, eta); version 2, without Zipf's law, as in llama.cpp.
@@ -51,17 +52,17 @@ class Mirostat(LogitsProcessor):
         [0]
     """
 
-    aliases = ("mirostat_2",)
+    aliases = ("mirostat_2", "mirostat_v2")
 
     tau: float = 5.0
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_control(self, self.tau, self.eta)
+        check_control(self, self.tau, self.eta)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates that are not too surprising."""
-        return probable_enough(candidates, -_bound(self.tau, self.eta, sequence) * _LN2)
+        return surprising_at_most(candidates, _bound(self.tau, self.eta, sequence))
 
 
 @register("mirostat_1")
@@ -74,7 +75,8 @@ class Mirostat1(LogitsProcessor):
     k = (e · 2^μ / (1 - N^-e))^(1/s) best are kept, rounded to the nearest whole number and at least 1, where e = s - 1
     and N is the size of the vocabulary. μ is that of `Mirostat`.
 
-    llama.cpp rounds k down, and takes the surprise from what is left; the authors' code adds 1 to k.
+    llama.cpp rounds k down, and takes the surprise from what is left, as the strategy `mirostat_sampling` does; the
+    authors' code adds 1 to k.
 
     Source: Basu, Ramachandran, Keskar, Varshney 2021, "Mirostat: A Neural Text Decoding Algorithm that Directly
     Controls Perplexity", arXiv:2007.14966.
@@ -92,32 +94,20 @@ class Mirostat1(LogitsProcessor):
         8
     """
 
+    aliases = ("mirostat_v1",)
+
     tau: float = 5.0
     eta: float = 0.1
     m: int = 100
 
     def __post_init__(self) -> None:
-        _check_control(self, self.tau, self.eta)
+        check_control(self, self.tau, self.eta)
         require(self, "m", self.m >= 2, "a whole number of at least 2")
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The best of the candidates."""
-        candidates.peak  # noqa: B018  raises if they are no distribution
-        best = candidates.top(self.m).logits.astype(np.float64)
-        falling = np.sort(best[best > -np.inf])[::-1]
-        if len(falling) < 2:
-            return candidates
-        ratios = np.diff(np.log(np.arange(1, len(falling) + 1)))
-        exponent = float(ratios @ -np.diff(falling) / (ratios @ ratios))
-        if exponent == 0:
-            return candidates  # all equal: no rank is better than another
-        size = math.log(sequence.vocabulary.size)
-        # e / (1 - N^-e) is 1 / (log N · exprel(-e · log N)), which does not divide by zero at e = 0.
-        scale = -math.log(size * float(exprel((1 - exponent) * size)))
-        log_k = (_bound(self.tau, self.eta, sequence) * _LN2 + scale) / exponent
-        if log_k >= math.log(len(candidates)):
-            return candidates
-        return candidates.top(max(1, round(math.exp(log_k))))
+        k = zipf_rank(candidates, _bound(self.tau, self.eta, sequence), self.m, sequence.vocabulary.size)
+        return candidates.top(max(1, round(k)))
 
 
 @register("adaptive_p")
@@ -131,7 +121,8 @@ class AdaptiveP(LogitsProcessor):
     `Sequence.logprob`) are left out. A token of probability 0 is far from the target but not impossible, and there
     are many: put a truncation before it, and nothing after it.
 
-    llama.cpp takes a token's probability in M from the candidates that its chain had left, not from the model.
+    llama.cpp takes a token's probability in M from the candidates that its chain had left, not from the model, as the
+    strategy `adaptive_p_sampling` does.
 
     Source: llama.cpp pull request 17927 (ddh0, after MrJackSpade, 2025).
 
@@ -151,15 +142,11 @@ class AdaptiveP(LogitsProcessor):
     decay: float = 0.9
 
     def __post_init__(self) -> None:
-        require(self, "target", 0 <= self.target <= 1, "a number from 0 to 1")
-        require(self, "decay", 0 <= self.decay <= 0.99, "a number from 0 to 0.99")
+        check_target(self, self.target, self.decay)
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, with other logits."""
-        target = min(max(2 * self.target - self.mean(sequence), 0.0), 1.0)
-        distance = np.abs(candidates.probabilities - target) / 0.3
-        logits = 5 - 10 * distance * distance / (1 + distance)
-        return candidates.with_logits(np.where(candidates.logits > -np.inf, logits, candidates.logits))
+        return nearest_most_probable(candidates, 2 * self.target - self.mean(sequence))
 
     def mean(self, sequence: Sequence) -> float:
         """The running mean of the generated tokens' probabilities, read backwards until it no longer changes."""
@@ -175,7 +162,43 @@ class AdaptiveP(LogitsProcessor):
         return mean + weight * self.target
 
 
-def _check_control(plugin: LogitsProcessor, tau: float, eta: float) -> None:
+def surprising_at_most(candidates: Candidates, bits: float) -> Candidates:
+    """Mirostat 2's cut: those with -log2 p at most so high, and the best."""
+    return probable_enough(candidates, -bits * _LN2)
+
+
+def zipf_rank(candidates: Candidates, bits: float, m: int, vocab_size: int) -> float:
+    """Mirostat 1's cut: how many of the best to keep, not rounded, at most all."""
+    candidates.peak  # noqa: B018  raises if they are no distribution
+    best = candidates.top(m).logits.astype(np.float64)
+    falling = np.sort(best[best > -np.inf])[::-1]
+    if len(falling) < 2:
+        return len(candidates)
+    ratios = np.diff(np.log(np.arange(1, len(falling) + 1)))
+    exponent = float(ratios @ -np.diff(falling) / (ratios @ ratios))
+    if exponent == 0:
+        return len(candidates)  # all equal: no rank is better than another
+    size = math.log(vocab_size)
+    # e / (1 - N^-e) is 1 / (log N · exprel(-e · log N)), which does not divide by zero at e = 0.
+    scale = -math.log(size * float(exprel((1 - exponent) * size)))
+    return math.exp(min((bits * _LN2 + scale) / exponent, math.log(len(candidates))))
+
+
+def nearest_most_probable(candidates: Candidates, target: float) -> Candidates:
+    """Adaptive-p's logits: the highest for tokens whose probability is nearest to a target, kept between 0 and 1."""
+    distance = np.abs(candidates.probabilities - min(max(target, 0.0), 1.0)) / 0.3
+    logits = 5 - 10 * distance * distance / (1 + distance)
+    return candidates.with_logits(np.where(candidates.logits > -np.inf, logits, candidates.logits))
+
+
+def check_target(plugin: Plugin, target: float, decay: float) -> None:
+    """Check adaptive-p's parameters."""
+    require(plugin, "target", 0 <= target <= 1, "a number from 0 to 1")
+    require(plugin, "decay", 0 <= decay <= 0.99, "a number from 0 to 0.99")
+
+
+def check_control(plugin: Plugin, tau: float, eta: float) -> None:
+    """Check mirostat's parameters."""
     require(plugin, "tau", 0 < tau < math.inf, "a finite number of bits above 0")
     require(plugin, "eta", 0 <= eta < math.inf, "a finite number of at least 0")
 

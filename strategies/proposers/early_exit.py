@@ -1,4 +1,4 @@
-"""Drafts read out at an inner layer of the same model."""
+"""Drafts by the first layers of the same model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ovdecode.forward import Answer, Forward, Logits
+from ovdecode.forward import Forward, Logits
 from ovdecode.plugin import require
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.registry import register
@@ -20,16 +20,16 @@ class EarlyExit(Drawing):
     """Tokens that the model itself draws from what its LM head reads out after an inner layer.
 
     As with a draft model, the draft follows the law of the strategy that verifies it; read out after the last
-    layer, it is always accepted.
+    layer, it is always accepted. The layers above are not computed for a draft (`Model.truncated`).
     Source: Elhoushi et al. 2024, "LayerSkip: Enabling Early Exit Inference and Self-Speculative Decoding", whose
     models are trained for it; the same with skipped layers, and with the threshold: Zhang et al. 2023, "Draft &
     Verify: Lossless Large Language Model Acceleration via Self-Speculative Decoding".
 
-    This measures how often a layer is right, not how fast that could be: runners compute the layers above it too, so
-    a drafted token costs as much as a decoded one.
+    The first layers keep a cache of their own beside the whole model's, where LayerSkip's verification goes on from
+    what they left: a drafted token saves the layers above, but verification computes all.
 
     Args:
-        layer: after which layer; 0 is the embedding, the number of layers the model's own output.
+        layer: after which layer, from 1; the number of layers is the model's own output.
         num_tokens: length of a draft; at least 1.
         threshold: a draft ends after a token that the layer gives less than this probability; 0 < threshold <= 1.
             None drafts on.
@@ -44,7 +44,7 @@ class EarlyExit(Drawing):
         ((1, 2, 0, 1, 2, 0), 2, 4)
     """
 
-    aliases = ("layerskip",)
+    aliases = ("layerskip", "assistant_early_exit")
 
     layer: int
     num_tokens: int = 4
@@ -52,12 +52,10 @@ class EarlyExit(Drawing):
     processors: LogitsProcessor = field(default=Chain(), kw_only=True)
 
     def __post_init__(self) -> None:
-        require(self, "layer", self.layer >= 0, "at least 0")
+        require(self, "layer", self.layer >= 1, "at least 1")
         super().__post_init__()
 
     def ask(self, sequence: Sequence) -> Generator[Forward, Any, Logits]:
         """What the inner layer says."""
-        answer: Answer = yield Forward(sequence, layers=(self.layer,), draft=True)
-        assert answer.layers is not None
-        logits: Logits = answer.layers[self.layer][0]
+        logits: Logits = yield Forward(sequence, exit_layer=self.layer)
         return logits

@@ -43,7 +43,7 @@ class PromptLookup(Proposer):
         2
     """
 
-    aliases = ("ngram",)
+    aliases = ("ngram", "ngram_speculative", "prompt_lookup_decoding", "prompt_lookup_num_tokens")
 
     num_tokens: int = 16
     max_ngram: int = 16

@@ -40,7 +40,7 @@ class StopString(StoppingCriterion):
         StopReason(name='stop_string', detail='no', text_end=1)
     """
 
-    aliases = ("stop_words",)
+    aliases = ("stop_words", "stop_strings")
 
     string: str | Iterable[str]
     keep: bool = False

@@ -36,6 +36,8 @@ class Eos(StoppingCriterion):
         None eos(3) None
     """
 
+    aliases = ("eos_token_id",)
+
     tokens: Iterable[int] | None = None
 
     def __post_init__(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
@@ -31,6 +33,22 @@ def test_our_plugins_have_a_summary_and_a_source():
             if plugin.__module__.startswith("ovdecode.strategies."):
                 assert summary_of(plugin).endswith("."), name
                 assert source_of(plugin), name
+
+
+@pytest.mark.parametrize("family", registry.GROUPS)
+def test_our_plugins_have_a_law_an_example_and_every_parameter_explained(family):
+    """Drafts and measurements have no law of their own."""
+    for name in registry.names(family):
+        plugin = registry.lookup(family, name)
+        if not plugin.__module__.startswith("ovdecode.strategies."):
+            continue
+        doc = inspect.cleandoc(plugin.__doc__)
+        assert "\nLaw: " in doc or "\nLaw, " in doc or family in ("proposer", "metric"), name
+        assert re.search(r"^Example:\n    >>> ", doc, re.M), name
+        inherited = "\n".join(inspect.cleandoc(each.__doc__ or "") for each in plugin.__mro__)
+        for field in fields(plugin):
+            explained = rf"^    (\w+, )*{field.name}(, \w+)*: "
+            assert not field.init or re.search(explained, inherited, re.M), f"{name}: {field.name}"
 
 
 def test_values_are_shown_as_a_spec_has_them(run):

@@ -22,6 +22,15 @@ def test_forced_tokens_come_in_order_and_keep_their_logits():
     assert len(forced(Candidates(LOGITS), PROMPT + [2, 0, 2])) == 4
 
 
+def test_a_token_forced_at_a_length_counts_the_prompt():
+    forced, start = ForcedTokens([2, 0], length=1), Vocabulary(4).prompt([3])
+    assert [forced(Candidates(LOGITS), start + each).ids.tolist() for each in ([], [2])] == [[2], [0]]
+    assert len(forced(Candidates(LOGITS), start + [2, 0])) == len(forced(Candidates(LOGITS), PROMPT)) == 4
+    assert len(ForcedTokens([2], length=5)(Candidates(LOGITS), PROMPT)) == 4
+    with pytest.raises(ConfigurationError, match="`length` of `forced_tokens`"):
+        ForcedTokens([2], length=0)
+
+
 def test_a_forced_token_that_has_gone_is_an_error_and_not_silence():
     with pytest.raises(LogitsError, match="no token is left possible"):
         ForcedTokens([0])(TopK(2)(Candidates(LOGITS), PROMPT), PROMPT).argmax()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import GenerationConfig
+from transformers import GenerationConfig, WatermarkingConfig
 
 import ovdecode as od
 from ovdecode import Model, TableRunner, Task, from_generation_config
@@ -20,6 +20,7 @@ from ovdecode.testing import distribution
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "presets" / "generate.json").read_text())
 TABLE = np.array(DATA["table"], np.float32)
+DOLA = "dola:layers=high,strategy=(greedy:processors=(repetition:penalty=1.2))"
 TOLERANCE = 2e-7
 """transformers computes in single precision, and seven places are recorded."""
 
@@ -79,11 +80,22 @@ def test_beam_sampling_leaves_what_transformers_leaves(case: dict[str, Any]) -> 
     assert found == pytest.approx(case["first"], abs=TOLERANCE)
 
 
+def test_a_watermark_may_be_an_object_of_transformers() -> None:
+    green = from_generation_config(GenerationConfig(watermarking_config=WatermarkingConfig(hashing_key=7)))
+    assert green["strategy"] == od.Greedy(processors=od.KgwWatermarkHF(7))
+    tournament = {"ngram_len": 4, "keys": [1, 2], "debug_mode": False}
+    found = from_generation_config({"watermarking_config": tournament, "do_sample": True, "top_k": 0})
+    assert found["strategy"] == od.Sampling(processors=od.SynthIdWatermarkHF([1, 2], 4))
+    with pytest.raises(UnknownNameError, match="unknown field of `watermarking_config`: `biass`; did you mean `bias`"):
+        from_generation_config({"watermarking_config": {"biass": 1.0}})
+
+
 def test_every_honoured_field_is_recorded_or_named_below() -> None:
     recorded = {name for case in DATA["cases"] for name in case["config"]}
     below = {
         *("max_time", "stop_strings", "num_beam_groups", "diversity_penalty", "penalty_alpha", "guidance_scale"),
         *("assistant_early_exit", "num_assistant_tokens", "assistant_confidence_threshold"),
+        *("dola_layers", "token_healing", "force_words_ids"),
     }
     assert set(DEFAULTS) == (recorded | below) - WITHOUT_EFFECT
 
@@ -159,6 +171,19 @@ def test_stopping() -> None:
             {"do_sample": True, "num_return_sequences": 2, "guidance_scale": 2.0},
             "best_of_n:n=2,strategy=(cfg:guidance_scale=2.0,strategy=(sampling:preset=hf))",
         ),
+        ({"dola_layers": "high", "repetition_penalty": 1.2}, DOLA),
+        ({"dola_layers": [1, 3], "do_sample": True}, "dola:layers=[1,3],strategy=(sampling:preset=hf)"),
+        ({"token_healing": True}, "token_healing:num_tokens=1"),
+        (
+            {"token_healing": True, "num_beams": 2, "force_words_ids": [[3, 4], [[5]]]},
+            "token_healing:strategy=(constrained_beam:phrases=[[3,4],[5]],num_beams=2),num_tokens=1",
+        ),
+        ({"watermarking_config": {"bias": 1.5}}, "greedy:processors=(kgw_watermark_hf:bias=1.5)"),
+        (
+            {"watermarking_config": {"ngram_len": 3, "keys": [5, 6]}, "do_sample": True, "min_new_tokens": 2},
+            "sampling:processors=(min_new_tokens:count=2|top_k:k=50,ties=keep|"
+            "synthid_watermark_hf:keys=[5,6],ngram_len=3)",
+        ),
         ({"num_beams": 2, "penalty_alpha": 0.6, "prompt_lookup_num_tokens": 3}, "beam:num_beams=2"),
         ({"temperature": 0.3, "top_p": 0.5, "length_penalty": 2.0, "use_cache": False}, "greedy"),
     ],
@@ -172,9 +197,15 @@ def test_the_strategy_is_the_one_that_transformers_chooses(config: dict[str, Any
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"constraints": [1]}, "`constraints` of a generation configuration must be left out: .*constrained_beam"),
-        ({"watermarking_config": {"bias": 2.0}}, "`watermarking_config`.*HFProcessor"),
-        ({"dola_layers": "low"}, "`dola_layers`.*`dola`"),
+        ({"constraints": [1]}, "`constraints` of a generation configuration must be left out: .*force_words_ids"),
+        ({"watermarking_config": {"keys": [1], "ngram_len": 3}, "num_beams": 2}, "`watermarking_config`.*green-list"),
+        ({"watermarking_config": {"keys": [1], "ngram_len": 3, "debug_mode": True}}, "without debug_mode"),
+        ({"dola_layers": "low", "guidance_scale": 2.0}, "`dola_layers`.*left out with guidance_scale"),
+        ({"force_words_ids": [[1]]}, "`num_beams`.*at least 2 with force_words_ids; got 1"),
+        ({"force_words_ids": [[1]], "num_beams": 2, "do_sample": True}, "`do_sample`.*left out with force_words_ids"),
+        ({"force_words_ids": [[[1], [2]]], "num_beams": 2}, "`force_words_ids`.*of which one is enough"),
+        ({"forced_bos_token_id": 1, "begin_suppress_tokens": [2]}, "`forced_bos_token_id`.*begin_suppress_tokens"),
+        ({"forced_bos_token_id": 1, "num_beams": 2}, "`forced_bos_token_id`.*num_beams"),
         ({"remove_invalid_values": True}, "`remove_invalid_values`"),
         ({"num_return_sequences": 3}, "`num_return_sequences`.* 1 without beams or do_sample.* got 3"),
         ({"num_beams": 2, "forced_eos_token_id": 1}, "`forced_eos_token_id`.*num_beams"),

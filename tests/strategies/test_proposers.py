@@ -246,7 +246,7 @@ def test_siblings_do_not_see_each_others_history(proposer: Any) -> None:
         (lambda: DraftTree("smollm2", 2), "widths"),  # type: ignore[arg-type]
         (lambda: DraftTree("smollm2", (2, 1.5)), "widths"),  # type: ignore[arg-type]
         (lambda: DraftTree("smollm2", alternatives="best"), "alternatives"),  # type: ignore[arg-type]
-        (lambda: EarlyExit(-1), "layer"),
+        (lambda: EarlyExit(0), "layer"),
         (lambda: EarlyExit(1, 0), "num_tokens"),
         (lambda: EarlyExit(1, threshold=1.5), "threshold"),
         (lambda: PromptLookup(0), "num_tokens"),

@@ -12,6 +12,7 @@ from ovdecode import (
     DraftModel,
     DraftTree,
     EarlyExit,
+    Forward,
     Generation,
     Greedy,
     Jacobi,
@@ -26,6 +27,7 @@ from ovdecode import (
     Task,
     run,
 )
+from ovdecode.errors import ConfigurationError
 from ovdecode.proposer import Proposer
 from ovdecode.testing import law_nothing_left
 
@@ -140,6 +142,35 @@ def test_a_draft_by_the_model_itself_is_accepted_throughout(model: Model) -> Non
             assert generation.info["rounds"] == -(-len(generation.tokens) // 4)
 
 
+def test_a_truncated_model_is_the_read_out_of_its_last_layer(model: Model) -> None:
+    sequence = model.vocabulary.prompt(model.encode(STORY))
+    (whole,) = model.runner.forward([Forward(sequence, last=3, layers=(1, 20, 30))])
+    assert whole.layers is not None
+    for layer, logits in whole.layers.items():
+        (cut,) = model.truncated(layer).runner.forward([Forward(sequence, last=3)])
+        assert cut.logits.argmax(-1).tolist() == logits.argmax(-1).tolist()
+        assert cut.logits == pytest.approx(logits, abs=1e-3)
+        assert model.truncated(layer).runner.num_layers == layer
+    for layer in (0, 31):
+        with pytest.raises(ConfigurationError, match=f"`layer` must be from 1 to 30 for this model, got {layer}"):
+            model.truncated(layer)
+
+
+def test_the_layers_above_an_exit_are_not_computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were, and a drafted token cost as much as a decoded one."""
+    asked: list[tuple[int, int]] = []
+    submit = type(model.runner).submit
+
+    def count(self: Any, requests: list[Forward]) -> Any:
+        asked.append((self.num_layers, len(requests)))
+        return submit(self, requests)
+
+    monkeypatch.setattr(type(model.runner), "submit", count)
+    generation = model.generate(TEXTS[0], Speculative(proposer=EarlyExit(20, 3)), max_new_tokens=12)
+    assert asked.count((20, 1)) == generation.info["drafted"] > 0
+    assert asked.count((30, 1)) == len(asked) - generation.info["drafted"] == generation.info["rounds"]
+
+
 def test_deeper_layers_are_accepted_more_often(model: Model, plain: list[Generation]) -> None:
     acceptance = []
     for layer in (10, 28, 30):
@@ -149,7 +180,7 @@ def test_deeper_layers_are_accepted_more_often(model: Model, plain: list[Generat
         acceptance.append(total["accepted"] / total["drafted"])
         assert forwards(drafted) == total["rounds"] + total["drafted"]
     assert acceptance == sorted(acceptance)
-    assert acceptance[-1] > 0.9  # the last layer is the model, but for rounding where the two are read out
+    assert acceptance[-1] == 1  # the last layer is the model
 
 
 def test_a_draft_model_in_another_precision(model: Model, fast_model: Model, plain: list[Generation]) -> None:
@@ -163,4 +194,4 @@ def test_a_draft_model_in_another_precision(model: Model, fast_model: Model, pla
 @pytest.mark.parametrize("strategy", [Lookahead(), Speculative(proposer=EarlyExit(20, 2))], ids=str)
 def test_nothing_is_left_behind(model: Model, strategy: Strategy) -> None:
     law_nothing_left(strategy, model, TEXTS[:1], max_new_tokens=6, interruptions=2)
-    assert model.runner.cache_in_use == 0
+    assert model.runner.cache_in_use == model.truncated(20).runner.cache_in_use == 0

@@ -188,7 +188,7 @@ class _Exploring(_Observer):
                     result: Sequence | Outcome = finished.value[0]
                     break
                 for request in wanted:
-                    if isinstance(request, Sequence) or request.model is None:
+                    if isinstance(request, Sequence) or request.own:
                         sequence = request if isinstance(request, Sequence) else request.sequence
                         asked.add(tuple(sequence.generated.tolist()))
                 answers = yield wanted

@@ -41,6 +41,8 @@ class GumbelWatermark(Watermark):
         [0, 0, 0, 0, 0, 2, 1, 1]
     """
 
+    aliases = ("aaronson",)
+
     context_width: int = 4
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:

@@ -35,9 +35,8 @@ class KgwWatermark(Watermark):
     variates, one for each context.
 
     Source: Kirchenbauer, Geiping, Wen, Katz, Miers, Goldstein 2023, "A Watermark for Large Language Models",
-    arXiv:2301.10226 (algorithms 2 and 3). Hugging Face transformers' `WatermarkLogitsProcessor` has the same law with
-    another hash, so neither finds the other's mark; its `selfhash` looks at the 40 most probable tokens only and
-    counts the token itself in the width, and its `lefthash` looks at the last token only, whatever the width.
+    arXiv:2301.10226 (algorithms 2 and 3). transformers' `lefthash` has the same law with another
+    hash, so neither finds the other's mark: `kgw_watermark_hf` is its.
 
     Args:
         greenlist_ratio: γ, above 0 and below 1.
@@ -51,6 +50,8 @@ class KgwWatermark(Watermark):
         >>> mark(row, Vocabulary(4).prompt([1])), mark(row, Vocabulary(4).prompt([3]))
         (Candidates({0: 2, 1: 0, 2: 0, 3: 0}), Candidates({0: 0, 1: 0, 2: 0, 3: 2}))
     """
+
+    aliases = ("green_list", "kirchenbauer")
 
     greenlist_ratio: float = 0.25
     bias: float = 2.0

@@ -33,9 +33,8 @@ class SynthIdWatermark(Watermark):
     over random keys: the sum is binomial. (The paper's Bayesian detector finds more, but must be trained.)
 
     Source: Dathathri et al. 2024, "Scalable watermarking for identifying large language model outputs", Nature 634
-    (the non-distortionary tournament of two). Hugging Face transformers' `SynthIDTextWatermarkLogitsProcessor` has
-    the same law with another hash, so neither finds the other's mark; its `keys` are one a layer, where one key
-    gives all layers here, its `ngram_len` is `context_width` + 1, and it forgets contexts after 1024.
+    (the non-distortionary tournament of two). transformers has
+    the same law with another hash, so neither finds the other's mark: `synthid_watermark_hf` is its.
 
     Args:
         depth: number of layers, from 1 to 64; the paper has 30.

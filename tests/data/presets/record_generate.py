@@ -14,7 +14,14 @@ import numpy as np
 import torch
 import transformers
 from cases import softmax
-from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+    SynthIDTextWatermarkingConfig,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 TABLE = np.random.default_rng(4).normal(0, 2, (3, 10, 10)).round(2)  # (length modulo 3, last token, next token)
@@ -36,6 +43,11 @@ CONFIGS = [
     {"max_new_tokens": 12, **EOS, "exponential_decay_length_penalty": [2, 2.0]},
     {"max_new_tokens": 9, **EOS, "prompt_lookup_num_tokens": 3},
     {"max_new_tokens": 9, **EOS, "prompt_lookup_num_tokens": 2, "max_matching_ngram_size": 1, "top_p": 0.5},
+    {"max_new_tokens": 5, **EOS, "forced_bos_token_id": 7},
+    {"max_new_tokens": 8, **EOS, "watermarking_config": {"bias": 4.0, "greenlist_ratio": 0.3}},
+    {"max_new_tokens": 6, **EOS, "watermarking_config": {"bias": 3.0}, "num_beams": 2, "num_return_sequences": 2},
+    {"max_new_tokens": 6, **EOS, "watermarking_config": {"bias": 3.0}, "do_sample": True, "top_k": 7, "top_p": 0.9},
+    {"max_new_tokens": 9, "watermarking_config": {"ngram_len": 2, "keys": [3, 99, 7]}, "do_sample": True, "top_k": 0},
     {"max_new_tokens": 6, **EOS, "num_beams": 3, "num_return_sequences": 3},
     {"max_new_tokens": 6, **EOS, "num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0},
     {"max_new_tokens": 8, **EOS, "num_beams": 4, "early_stopping": True, "num_return_sequences": 4},
@@ -71,17 +83,20 @@ class Table(PreTrainedModel, GenerationMixin):
 
     def forward(self, input_ids, past_key_values=None, **_):
         lengths = torch.arange(1, input_ids.shape[1] + 1) % 3
-        return CausalLMOutputWithPast(logits=self.table[lengths, input_ids], past_key_values=past_key_values)
+        cache = past_key_values or DynamicCache()  # an empty one: prompt lookup crops it
+        return CausalLMOutputWithPast(logits=self.table[lengths, input_ids], past_key_values=cache)
 
 
 cases = []
 model = Table()
 for config in CONFIGS:
-    for prompt in PROMPTS:
+    for prompt in [*PROMPTS, [5]] if "forced_bos_token_id" in config else PROMPTS:
         torch.manual_seed(len(cases))
         given = {key: value for key, value in config.items() if key not in ("output_scores", "use_cache")}
         if "sequence_bias" in given:
             given["sequence_bias"] = {tuple(tokens): bias for tokens, bias in given["sequence_bias"]}
+        if "ngram_len" in given.get("watermarking_config", {}):
+            given["watermarking_config"] = SynthIDTextWatermarkingConfig(**given["watermarking_config"])
         settings = GenerationConfig(
             **given,
             use_cache="prompt_lookup_num_tokens" in config,  # which wants one, though this model has none
