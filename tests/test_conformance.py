@@ -7,10 +7,12 @@ from dataclasses import replace
 from operator import attrgetter
 from random import Random as Shuffle
 
+import numpy as np
 import pytest
 
 from ovdecode import (
     BestOfN,
+    Candidates,
     ContrastiveDecoding,
     CorpusPerplexity,
     DExperts,
@@ -31,6 +33,7 @@ from ovdecode import (
     Perplexity,
     ProxyTuning,
     Sampling,
+    Sequence,
     Speculative,
     StoppingCriterion,
     Strategy,
@@ -39,7 +42,7 @@ from ovdecode import (
     parse,
     registry,
 )
-from ovdecode.errors import ConfigurationError
+from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.metric import Metric
 from ovdecode.plugin import Plugin
 from ovdecode.proposer import Proposer
@@ -383,6 +386,71 @@ def test_metric(name: str, place: int) -> None:
     metric = example("metric", name, place)
     assert isinstance(metric, Metric)
     check_metric(metric)
+
+
+HISTORIES = [(2, 3, 2, 3), (2, 3, 2, 4), (4, 1, 4, 1), (0, 0, 0, 0)]
+ROW = np.log(np.array([0.3, 0.05, 0.25, 0.15, 0.15, 0.1], np.float32))
+
+
+def remembered(processor: LogitsProcessor, sequence: Sequence) -> str:
+    """What a processor makes of one row after a sequence, as text."""
+    try:
+        left = processor(Candidates(ROW), sequence)
+        return f"{left.ids.tolist()} {left.distribution(len(ROW)).round(6).tolist()}"
+    except LogitsError as error:
+        return type(error).__name__
+
+
+def grown(model: Model, history: tuple[int, ...]) -> list[Sequence]:
+    """A prompt and each sequence up to the whole history, of tokens that the model gave probabilities."""
+    sequences = [model.vocabulary.prompt([1, 2, 1])]
+    for token in history:
+        sequences[-1].answered(ROW, 0.0)
+        sequences.append(sequences[-1] + token)
+    return sequences
+
+
+def histories(processor: LogitsProcessor, make: Callable[[], Model]) -> list[list[str]]:
+    """What it makes of each history, step by step, each on a tree of its own."""
+    return [[remembered(processor, each) for each in grown(make(), history)] for history in HISTORIES]
+
+
+@pytest.mark.parametrize("name", ours("processor"))
+def test_siblings_do_not_see_each_others_history(name: str) -> None:
+    """Whether each history is gone through alone, or all side by side, as beams, particles and drafts are."""
+    make = digits_model if name == "json_schema" else table_model
+    for place in range(len(TABLES["processor"].get(name, [name]))):
+        processor = example("processor", name, place)
+        assert isinstance(processor, LogitsProcessor)
+        model, fresh = make(), replace(processor)
+        sides = [grown(model, history) for history in HISTORIES]
+        together = [[remembered(fresh, each) for each in step] for step in zip(*sides, strict=True)]
+        assert [list(each) for each in zip(*together, strict=True)] == histories(processor, make)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(
+            "mirostat:tau=2,eta=0.2",
+            "mirostat_1:tau=2,eta=0.5",
+            "adaptive_p:target=0.3",
+            "dry",
+            "fsd",
+            "presence:penalty=1",
+        ),
+        *("no_repeat_ngram:size=2", "regex:pattern=cd*e*", "frequency:penalty=1", "gumbel_watermark:context_width=1"),
+        *(
+            "synthid_watermark:context_width=1",
+            "synthid_watermark_hf:keys=[3],ngram_len=2",
+            "adapt:hard=2,easy=1,pattern=c",
+        ),
+    ],
+)
+def test_these_histories_make_a_difference_to_what_remembers(spec: str) -> None:
+    processor = parse(spec, "processor")
+    assert isinstance(processor, LogitsProcessor)
+    assert len(set(map(str, histories(processor, table_model)))) > 1
 
 
 @pytest.mark.parametrize("name", [*ours("proposer"), "jacobi", "lookahead"])
