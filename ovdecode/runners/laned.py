@@ -57,12 +57,12 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
         """A new lane, for hidden states or for plain requests."""
 
     @abstractmethod
-    def _like(self, model: ov.Model) -> ModelRunner:
+    def _like(self, model: ModelSource) -> ModelRunner:
         """A runner of another model, made as this one was."""
 
     def truncated(self, layer: int) -> ModelRunner:
         """A runner like this one of the model without the layers above one of them, counted from 1."""
-        return self._like(truncated(self._model, layer))
+        return self._like(truncated(graph_of(self._model), layer))
 
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all plain requests, and one for all that want hidden states."""

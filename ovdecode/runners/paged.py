@@ -79,7 +79,7 @@ class PagedRunner(LanedRunner[Lane]):
         """Bytes in the pages that living sequences hold."""
         return sum(lane.in_use * lane.graph.page_bytes for lane in self._lanes.values())
 
-    def _like(self, model: ov.Model) -> PagedRunner:
+    def _like(self, model: ModelSource) -> PagedRunner:
         return PagedRunner(model, *self._options, cache_bytes=self._cache_bytes, context_length=self.context_length)
 
     def _lane(self, hidden: bool) -> Lane:

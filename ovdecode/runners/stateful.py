@@ -82,7 +82,7 @@ class StatefulRunner(LanedRunner["Lane"]):
         """Bytes in the rows that living sequences hold."""
         return sum(lane.in_use * lane.slots.columns * lane.graph.token_bytes for lane in self._lanes.values())
 
-    def _like(self, model: ov.Model) -> StatefulRunner:
+    def _like(self, model: ModelSource) -> StatefulRunner:
         return type(self)(
             model,
             self._device,

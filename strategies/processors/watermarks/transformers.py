@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from ovdecode.candidates import Candidates
+from ovdecode.hashing import Hashes
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.watermarks.kgw import KgwWatermark
-from ovdecode.strategies.processors.watermarks.watermark import Detection, Hashes
+from ovdecode.strategies.processors.watermarks.watermark import Detection
 
 _TABLE_SIZE = 1_000_003
 _TRIED = 40
