@@ -13,6 +13,7 @@ from ovdecode.errors import OvdecodeError
 STRATEGIES: dict[str, list[str]] = {
     "sampling": ["sampling:temperature=0.8,top_k=50,top_p=0.95"],
     "beam": ["beam:num_beams=4"],
+    "adaptive_p_sampling": ["adaptive_p_sampling:target=0.5,processors=(min_p:p=0.05)"],
     "diverse_beam": ["diverse_beam:num_beams=4,num_beam_groups=2"],
     "stochastic_beam": ["stochastic_beam:num_beams=4"],
     "constrained_beam": ['constrained_beam:num_beams=4,phrases=" the best"'],
@@ -58,6 +59,7 @@ PROCESSORS: dict[str, list[str]] = {
     "regex": ['regex:pattern="[a-z ,.]*"'],
     "grammar": ['grammar:lark="start: /[a-z ,.]*/"'],
     "synthid_watermark": ["synthid_watermark", "top_k:k=100|synthid_watermark"],
+    "synthid_watermark_hf": ["top_k:k=100|synthid_watermark_hf:keys=[654,400,836,123,340,443,597,160,57]"],
     "logit_bias": ["logit_bias:bias=[[200,5.0],[300,-1.5]]"],
     "allowed_tokens": [f"allowed_tokens:tokens={list(range(100, 1100))}".replace(" ", "")],
     "suppressed_tokens": [f"suppressed_tokens:tokens={list(range(100, 200))}".replace(" ", "")],
