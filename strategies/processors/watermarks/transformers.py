@@ -33,8 +33,9 @@ class KgwWatermarkHF(KgwWatermark):
     Law: l_i becomes l_i + bias for every green token i. A green list is the first floor(greenlist_ratio · V) tokens of
     `torch.randperm(V)`, seeded with the key and with, by `lefthash`, the last token alone, whatever `context_width` is;
     by `selfhash`, the least product of a token of the context with the next token, which counts among the
-    `context_width` tokens itself. A list takes milliseconds to make, and is kept for a while. Of the 40 most probable tokens, those are green by `selfhash` that are on the list
-    that they lead to. A text of fewer tokens than `context_width` is not marked.
+    `context_width` tokens itself. Of the 40 most probable tokens, those are green by `selfhash` that are on the list
+    that they lead to. A text of fewer tokens than `context_width` is not marked. A list takes milliseconds to make, and
+    is kept for a while.
 
     Detector: the share of green tokens among the distinct pairs of a list and a token. The p-value is exact over random
     lists: it is that of the sum of independent hypergeometric variates, one for each list; transformers' own takes the
