@@ -3,8 +3,8 @@
 A table for each engine, read from its source and compared with recordings of it (tests/data/presets):
 
 - `hf`: transformers 5.23, `GenerationMixin._get_logits_processor`.
-- `llama.cpp`: llama-cpp-python 0.3.36; the order and the defaults are those of `common_params_sampling`. Its mirostat and
-  adaptive-p, which steer by what was left at earlier steps, are strategies: see `feedback`.
+- `llama.cpp`: llama-cpp-python 0.3.36; the order and the defaults are those of `common_params_sampling`. Its mirostat
+  and adaptive-p, which steer by what was left at earlier steps, are strategies: see `feedback`.
 - `genai`: openvino.genai 2026.4, `LogitProcessor`.
 - `vllm`: vLLM 0.33, `Sampler`, the path without special kernels.
 - `fairseq`: fairseq 0.12, `Sampling`, where top-p given makes top-k void.

@@ -53,7 +53,7 @@ class KgwWatermarkHF(KgwWatermark):
         >>> import numpy as np
         >>> from ovdecode import Candidates, KgwWatermarkHF, Vocabulary
         >>> KgwWatermarkHF(greenlist_ratio=0.5)(Candidates(np.zeros(4)), Vocabulary(4).prompt([1]))
-        Candidates({0: 0, 1: 0, 2: 2, 3: 2})
+        Candidates({0: 2, 1: 0, 2: 2, 3: 0})
     """
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
@@ -130,7 +130,7 @@ class SynthIdWatermarkHF(LogitsProcessor):
         >>> from ovdecode import Candidates, SynthIdWatermarkHF, Vocabulary
         >>> mark, row = SynthIdWatermarkHF([654, 400], ngram_len=2), Candidates(np.log([0.5, 0.25, 0.25]))
         >>> mark(row, Vocabulary(3).prompt([0, 1])).probabilities.round(3)
-        array([0.25 , 0.375, 0.375])
+        array([0.375, 0.188, 0.438])
     """
 
     keys: Iterable[int]
