@@ -117,6 +117,12 @@ class Watched(ModelRunner):
         """What the other runner says."""
         return self.inner.num_layers
 
+    def truncated(self, layer: int) -> Watched:
+        """What the other runner gives, noted here."""
+        cut = Watched(self.inner.truncated(layer))
+        cut.given = self.given
+        return cut
+
     @property
     def changed(self) -> list[NDArray[Any]]:
         """Arrays that do not hold what was given any more."""
