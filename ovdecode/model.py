@@ -91,7 +91,7 @@ class Model:
         It is a faster and worse model of the same vocabulary: a draft model, an amateur, or a subject of study.
 
         Args:
-            layer: the last that stays, from 1 to the number of layers; so many are computed.
+            layer: the last that stays, from 1 to the number of layers, which is this model itself.
 
         Raises:
             ConfigurationError: if there is no such layer, or the runner can't leave any out.
@@ -103,6 +103,8 @@ class Model:
             >>> model.generate([0], max_new_tokens=3).text, model.truncated(1).generate([0], max_new_tokens=3).text
             ('bab', 'aaa')
         """
+        if layer == self.runner.num_layers:
+            return self
         if layer not in self._truncated:
             runner = self.runner.truncated(layer)
             eos = sorted(self.vocabulary.eos_token_ids)
