@@ -84,4 +84,4 @@ class PagedRunner(LanedRunner[Lane]):
 
     def _lane(self, hidden: bool) -> Lane:
         graph = PagedGraph(self._model, *self._options, cache_bytes=self._cache_bytes, hidden=hidden)
-        return Lane(graph) if self.precision == "fast" else Lane(graph, 2, graph.most_rows)
+        return Lane(graph, invariant=self.precision != "fast")

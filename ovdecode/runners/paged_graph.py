@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
-from ovdecode.runners.precision import check_compiled, check_properties, device_properties
+from ovdecode.runners.precision import check_compiled, check_properties, compiled_setting, device_properties
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.rows import most_even_rows
@@ -85,6 +86,7 @@ class PagedGraph:
             compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
         self.most_rows = None if precision == "fast" else most_even_rows(graph_of(model), core, device, options)
+        self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)

@@ -29,7 +29,7 @@ def most_even_rows(model: ov.Model, core: ov.Core, device: str, options: Mapping
         core, device, options: how it is to be compiled.
 
     Raises:
-        PrecisionError: if they are fewer than 4: an inference must have two sequences of two tokens.
+        PrecisionError: if they are fewer than 4: two, and two that keep them company.
     """
     most = MOST
     for product in _products(model):

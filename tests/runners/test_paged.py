@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from ovdecode.forward import Forward
 from ovdecode.generation import Generation
 from ovdecode.models import ModelFolder
 from ovdecode.runners.paged import PagedRunner
+from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.sequence import Sequence
 from ovdecode.strategy import Decoding
 from ovdecode.vocabulary import Vocabulary
@@ -162,6 +164,37 @@ def test_siblings_in_one_call_do_not_disturb_each_other(any_model: od.Model, tok
     same(together[-1].logits, known[70:71])
     for fork, answer in zip(forks[::7], together[::7], strict=False):
         same(rows(any_model, plant(any_model, fork.tokens.tolist())), answer.logits)
+
+
+def test_no_inference_breaks_the_rules_of_invariance(any_model: od.Model, tokens: list[int], known: Rows) -> None:
+    """A product of 81 rows added up in another order than one of 80, on a machine without AVX-512."""
+    fed: list[Any] = []
+    start = PagedGraph.start
+
+    def noting(graph: PagedGraph, feed: Any) -> Any:
+        fed.append(feed)
+        return start(graph, feed)
+
+    def ask(*requests: Forward) -> list[Rows]:
+        return [answer.logits for answer in any_model.runner.forward(requests)]
+
+    with patch.object(PagedGraph, "start", noting):
+        sequence, other = plant(any_model, tokens), plant(any_model, [4, *tokens[:40]])
+        crowd = [sequence[:end] for end in range(20, 100)]
+        first, second = ask(Forward(sequence[:90], 70), Forward(other, 41))
+        same(first, known[20:90])
+        for place, logits in enumerate(ask(*map(Forward, crowd))):
+            same(logits, known[19 + place][None])
+        same(ask(Forward(other, 3))[0], second[-3:])
+        same(ask(Forward(sequence))[0], known[-1:])
+    rows = [len(feed["input_ids"]) for feed in fed]
+    most = paged(any_model)._lanes[False].graph.most_rows
+    assert most is not None
+    limit = most - 2  # that leaves room for company
+    assert rows == [min(limit, all_ - begin) for all_ in (131, 116, 3, 2) for begin in range(0, all_, limit)]
+    for feed in fed:
+        assert set(np.diff(feed["subsequence_begins"])) == {1}
+        assert len(feed["wanted_rows"]) >= 2
 
 
 def test_recomputing_after_eviction_gives_the_same_bits(tight_model: od.Model, tokens: list[int]) -> None:
