@@ -224,7 +224,13 @@ def _logsumexp(logits: ov.Output) -> ov.Output:
 
     axis = np.array([1], np.int64)
     largest = op.reduce_max(logits, axis, True)  # (rows, 1)
-    total = op.reduce_sum(op.exp(op.subtract(logits, largest)), axis, False)  # (rows,)
+    weights = op.exp(op.subtract(logits, largest))
+    vocab = logits.partial_shape[1].get_length()
+    if vocab % BLOCK == 0:  # one long sum in single precision is a few parts in a million too small
+        blocks = op.reshape(weights, np.array([-1, vocab // BLOCK, BLOCK], np.int64), False)  # (rows, blocks, BLOCK)
+        sums = op.reduce_sum(blocks, np.array([2], np.int64), False)  # (rows, blocks)
+        weights = op.relu(sums)  # changes nothing, but that the device does not make one sum of the two again
+    total = op.reduce_sum(weights, axis, False)  # (rows,)
     return op.add(op.log(total), op.squeeze(largest, axis)).output(0)
 
 

@@ -127,7 +127,7 @@ def test_beams_that_were_given_up_are_explored() -> None:
 def test_drafts_that_were_rejected_are_explored() -> None:
     model = Model(TableRunner([[0, 9, 0, 0], [0, 0, 9, 0], [9, 0, 0, 0], [0, 0, 0, 9]]))
     # After "0 1 3 0", the prompt's own continuation of 0 is drafted: 1 3 …, of which the 3 is wrong.
-    task = Task(model, [0, 1, 3, 0], "speculative", max_new_tokens=3)
+    task = Task(model, [0, 1, 3, 0], "speculative:proposer=(prompt_lookup:factor=2)", max_new_tokens=3)
     found = explored(task)
     assert found.tokens == (1, 2, 0)
     assert any(branch[:2] == (1, 3) for branch in found.branches)

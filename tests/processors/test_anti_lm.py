@@ -77,7 +77,9 @@ def test_a_parameter_out_of_range_is_named(parameters: dict[str, Any]) -> None:
 
 def test_a_real_model_in_any_search(model: Model) -> None:
     def decode(strategy: Strategy) -> tuple[int, ...]:
-        return model.generate("one two three one two three one two", strategy, max_new_tokens=12).tokens
+        return model.generate(
+            "one two three four one two three four one two three four one two", strategy, max_new_tokens=12
+        ).tokens
 
     tokens = decode(Greedy(processors=FSD()))
     assert tokens != decode(Greedy())

@@ -397,7 +397,7 @@ SCHEMA = f"json_schema:schema={json.dumps(PERSON)}"
     "spec",
     [
         f"greedy:processors=({SCHEMA})",
-        f"sampling:temperature=1.5,processors=({SCHEMA})",
+        f"sampling:processors=({SCHEMA})",
         f"beam:num_beams=3,processors=(repetition:penalty=1.2|{SCHEMA})",
         f"speculative:strategy=(sampling:temperature=0.8),processors=({SCHEMA})",
         f"best_of_n:n=3,strategy=(sampling:processors=({SCHEMA}))",

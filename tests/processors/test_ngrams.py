@@ -85,7 +85,7 @@ def test_siblings_do_not_share_ngrams(kind):
 
 
 def test_on_the_real_model(model: Model):
-    prompt = "one two three one two three one two"
+    prompt = "one two three four one two three four one two three four one two"
     tokens = model.encode(prompt)
     plain = (*tokens, *model.generate(prompt, max_new_tokens=12).tokens)
     fresh = (*tokens, *model.generate(prompt, Greedy(processors=EncoderNoRepeatNgram(2)), max_new_tokens=12).tokens)
