@@ -22,7 +22,7 @@ def most_even_rows(model: ov.Model, core: ov.Core, device: str, options: Mapping
     """The most rows, from 2 to `MOST`, with which a row of the model's products has the same bits as among two.
 
     Kernels are chosen by the number of rows. For compressed weights on AVX2, the one for more than 80 rows adds in
-    another order; on AVX-512 there is no such border below `MOST`.
+    another order.
 
     Args:
         model: a language model as it is read; one product of each shape is tried.
