@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovdecode.runners.graph import WANTED_ROWS
 
 COMPANY = 2
-"""Tokens of the sequence that is company for others, at the most."""
+"""Tokens that make up, as one sequence, for however many sequences are missing."""
 
 
 class Feed:
@@ -47,14 +47,14 @@ class Feed:
         self._tables.append(table)
         self.wanted += range(end - rows, end)
 
-    def fill(self, sequences: int, table: NDArray[np.int32]) -> None:
-        """Give it company if there are fewer sequences than this: one sequence, of two tokens if more than one lacks.
+    def fill(self, sequences: int, tokens: int, table: NDArray[np.int32]) -> None:
+        """Give it company if it has fewer sequences or tokens than this: one sequence that makes up for both.
 
         Where any sequence brings several tokens, attention is split among threads by sequences, however few there are.
         """
-        missing = sequences - len(self._pasts)
+        missing = max(min(sequences - len(self._pasts), COMPANY), tokens - len(self))
         if missing > 0:
-            self.add([0] * min(missing, COMPANY), 0, table, 0)
+            self.add([0] * missing, 0, table, 0)
 
     def inputs(self, rows: int) -> dict[str, NDArray[Any]]:
         """The arrays by name; of at least so many tokens, the logits are asked for."""

@@ -23,22 +23,19 @@ class Lane:
 
     - A sequence that brings one new token takes another attention kernel than one that brings several. So every token
       is fed as a sequence of its own, of one new token: in one inference, keys and values of all are written first.
-    - Fewer such sequences than threads are split along their context, each thread adding up a part of it. A matrix
-      product with a single row takes another kernel. So there is always company (`Feed.fill`).
-    - A product with more rows than some number (80, on one machine) adds up in another order (`most_even_rows`). So an
-      inference has no more.
+    - Fewer such sequences than threads are split along their context, each thread adding up a part of it. So there is
+      always company (`Feed.fill`).
+    - A matrix product of few rows, or of many, may take another kernel (`even_rows`). So an inference has no fewer, nor
+      more.
 
     Args:
-        graph: the compiled model and its memory.
-        invariant: whether to keep these rules, by which the bits of the logits do not depend on the batch, nor on the
-            way in which the tokens came into the cache.
+        graph: the compiled model and its memory. If it names its `even_rows`, these rules are kept, by which the bits
+            of the logits depend neither on the batch, nor on the way in which the tokens came into the cache.
     """
 
-    def __init__(self, graph: PagedGraph, invariant: bool) -> None:
-        self.graph, self._invariant = graph, invariant
-        self._at_least = 2 if invariant else 1
-        self._at_most = graph.most_rows and graph.most_rows - COMPANY
-        self._sequences = max(self._at_least, graph.threads) if invariant else 1
+    def __init__(self, graph: PagedGraph) -> None:
+        self.graph = graph
+        self._even = graph.even_rows
         self.cache = PageCache(graph.pages - 1, graph.page_size, not graph.quantised)
         self._filler = np.array([graph.pages - 1], np.int32)  # the last page is the lane's own
 
@@ -80,7 +77,7 @@ class Lane:
         return answers
 
     def _start(self, feed: Feed) -> Callable[[], Outputs]:
-        return self.graph.start(feed.inputs(self._at_least))
+        return self.graph.start(feed.inputs(self._even.start if self._even else 1))
 
     def _outputs(self, feed: Feed, outputs: Outputs, layers: set[int]) -> Outputs:
         """The outputs, with the logits read out at inner layers, of the wanted rows."""
@@ -98,16 +95,17 @@ class Lane:
                 tokens = [sequence.token]
             else:
                 tokens = sequence.tokens[first:].tolist()
-            if not self._invariant:
+            if self._even is None:
                 feeds[-1].add(tokens, first, table, request.rows)
                 continue
             for position, token in enumerate(tokens, first):
-                if len(feeds[-1]) == self._at_most:
+                if len(feeds[-1]) + COMPANY == self._even[-1]:
                     feeds.append(Feed())
                 pages = table[: position // self.graph.page_size + 1]
                 feeds[-1].add([token], position, pages, int(position >= length - request.rows))
-        for feed in feeds:
-            feed.fill(self._sequences, self._filler)
+        if self._even is not None:
+            for feed in feeds:
+                feed.fill(max(2, self.graph.threads), self._even.start, self._filler)
         return feeds
 
 

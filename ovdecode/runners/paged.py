@@ -84,4 +84,4 @@ class PagedRunner(LanedRunner[Lane]):
 
     def _lane(self, hidden: bool) -> Lane:
         graph = PagedGraph(self._model, *self._options, cache_bytes=self._cache_bytes, hidden=hidden)
-        return Lane(graph, invariant=self.precision != "fast")
+        return Lane(graph)

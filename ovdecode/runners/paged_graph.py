@@ -19,7 +19,7 @@ from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_pa
 from ovdecode.runners.precision import check_compiled, check_properties, compiled_setting, device_properties
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.residual import residual_stream
-from ovdecode.runners.rows import most_even_rows
+from ovdecode.runners.rows import even_rows
 from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PagedGraph:
         hidden: also output the residual stream after every layer, and what enters the LM head.
 
     Attributes:
-        most_rows: among how many rows one has the same bits as among few; None in `fast`, which promises no bits.
+        even_rows: among how many rows a row keeps its bits; None in `fast`, which promises no bits.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PagedGraph:
         else:
             compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
-        self.most_rows = None if precision == "fast" else most_even_rows(graph_of(model), core, device, options)
+        self.even_rows = None if precision == "fast" else even_rows(graph_of(model), core, device, options)
         self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)

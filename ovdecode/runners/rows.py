@@ -1,4 +1,5 @@
-"""Up to how many rows a matrix product gives a row the same bits: where a device changes to another kernel."""
+"""How many rows a matrix product may have for each of them to keep its bits: a device has a kernel for few, one for
+many."""
 
 from __future__ import annotations
 
@@ -7,64 +8,64 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovdecode.errors import PrecisionError
-from ovdecode.runners.anatomy import find_head, token_flow
+from ovdecode.runners.anatomy import token_flow
 
 if TYPE_CHECKING:
     import openvino as ov
 
-MOST = 512
-"""No more rows than this are tried, and so none are relied on."""
+USUAL, MOST = 32, 512
+"""The bits are those of a row among so many; and no more rows than `MOST` are tried, and so none are relied on."""
 
 
-def most_even_rows(model: ov.Model, core: ov.Core, device: str, options: Mapping[str, Any]) -> int:
-    """The most rows, from 2 to `MOST`, with which a row of the model's products has the same bits as among two.
+def even_rows(model: ov.Model, core: ov.Core, device: str, options: Mapping[str, Any]) -> range:
+    """The numbers of rows, up to `MOST`, with which a row of the model's products has the same bits.
 
-    Kernels are chosen by the number of rows. For compressed weights on AVX2, the one for more than 80 rows adds in
-    another order.
+    Kernels are chosen by the number of rows. With AMX, up to 4 rows take another one than more do; for compressed
+    weights on AVX2, more than 80 add in another order; a single row, often a case of its own, is never relied on.
 
     Args:
         model: a language model as it is read; one product of each shape is tried.
         core, device, options: how it is to be compiled.
 
     Raises:
-        PrecisionError: if they are fewer than 4: two, and two that keep them company.
+        PrecisionError: if the bits depend on a row's place in the product.
     """
-    most = MOST
+    least, most = 2, MOST
     for product in _products(model):
-        compiled = core.compile_model(product, device, dict(options))
-        request = compiled.create_infer_request()
-        row = np.random.default_rng(0).standard_normal(compiled.input(0).partial_shape[1].get_length())
+        request = core.compile_model(product, device, dict(options)).create_infer_request()
+        width = product.input(0).partial_shape[1].get_length()
+        row = np.random.default_rng(0).standard_normal(width).astype(np.float32)
 
-        def bits(count: int, row: Any = row, request: ov.InferRequest = request) -> set[bytes]:
-            rows = np.tile(row.astype(np.float32), (count, 1))
-            return {one.tobytes() for one in request.infer([rows])[0]}
+        def bits(count: int, row: NDArray[np.float32] = row, request: ov.InferRequest = request) -> bytes | None:
+            rows = request.infer([np.tile(row, (count, 1))])[0].view(np.int32)
+            return rows[0].tobytes() if (rows == rows[0]).all() else None
 
-        expected = bits(2)
-        uneven = range(3, most + 1)
-        if bits(most) != expected:
-            most = uneven[bisect_left(uneven, True, key=lambda count: bits(count) != expected)] - 1
-    if most < 4:
-        raise PrecisionError(
-            f"a row of a matrix product must have the same bits among 2 rows and among 4, but on {device} it has not; "
-            "use precision='fast'"
-        )
-    return most
+        usual = bits(USUAL)
+        if usual is None:
+            raise PrecisionError(
+                f"the {USUAL} equal rows of a matrix product must have the same bits, but on {device} they have not; "
+                "use precision='fast'"
+            )
+        few, many = range(least, USUAL), range(USUAL + 1, most + 1)
+        least = least + bisect_left(few, True, key=lambda count: bits(count) == usual)
+        if bits(most) != usual:
+            most = USUAL + bisect_left(many, True, key=lambda count: bits(count) != usual)
+    return range(least, most + 1)
 
 
 def _products(model: ov.Model) -> Iterator[ov.Model]:
-    """Models of one product each, f32 ``(rows, in)`` to ``(rows, out)``: one for every shape but the LM head's."""
+    """Models of one product each, f32 ``(rows, in)`` to ``(rows, out)``: one for every shape."""
     import openvino as ov
     from openvino import opset13 as op
 
-    copy = model.clone()
-    flow = token_flow(copy)
-    head = find_head(copy).product
+    flow = token_flow(model.clone())
     inside = {node.get_friendly_name() for node in flow}
     seen = set[str]()
     for node in flow:
-        if node.get_type_name() != "MatMul" or node.get_friendly_name() == head.get_friendly_name():
+        if node.get_type_name() != "MatMul":
             continue
         sides = [side for side in (0, 1) if node.input_value(side).get_node().get_friendly_name() in inside]
         width = node.input_value(sides[0]).partial_shape[-1]

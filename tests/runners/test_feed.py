@@ -31,13 +31,22 @@ def test_sequences_one_after_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequences", "begins"), [(0, [0, 1]), (1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 3]), (16, [0, 1, 3])]
+    ("sequences", "tokens", "begins"),
+    [
+        (0, 1, [0, 1]),
+        (1, 1, [0, 1]),
+        (2, 1, [0, 1, 2]),
+        (3, 2, [0, 1, 3]),
+        (16, 2, [0, 1, 3]),
+        (1, 5, [0, 1, 5]),
+        (16, 5, [0, 1, 5]),
+    ],
 )
-def test_company_for_one_alone(sequences: int, begins: list[int]) -> None:
-    """What lacks is one sequence: of two tokens, if more than one lacks."""
+def test_company_for_one_alone(sequences: int, tokens: int, begins: list[int]) -> None:
+    """What lacks is one sequence: of two tokens, if more than one lacks, and of more, if tokens lack."""
     feed = Feed()
     feed.add([9], 3, pages(1), 1)
-    feed.fill(sequences, pages(8))
+    feed.fill(sequences, tokens, pages(8))
     found = feed.inputs(2)
     assert found["subsequence_begins"].tolist() == begins
     assert found["block_indices"].tolist() == [1, 8][: len(begins) - 1]
