@@ -116,7 +116,7 @@ number = st.integers(0, 1_000)
 action = st.tuples(st.sampled_from(["grow", "fork", "back", "new", "drop", "deep"]), number, number)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.lists(action, max_size=5), number, number), max_size=12), st.integers(24, 400))
 def test_any_tree_of_requests(script: list[Any], capacity: int) -> None:
     vocabulary = Vocabulary(VOCAB)
