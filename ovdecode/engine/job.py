@@ -40,7 +40,6 @@ class Job:
     cancelled: bool = False
     shown: int = 0
     _single: bool = True
-    _asked: int = 0
     _decoding: Decoding | None = None
     _error: Exception | None = None
     _outcome: Outcome | None = None
@@ -93,7 +92,7 @@ class Job:
                 answer = self.answers[request]
                 check_answer(request, answer)
                 logits = answer.logits[0] if request.last is None else answer.logits
-                if self._notable(request):
+                if self.model_of(request) is self.task.model:
                     noted += note_answer(request, answer, logits)
                 given.append(logits if request.plain else answer)
             if self._outcome is not None:  # these were asked for by `_conclude`
@@ -101,7 +100,7 @@ class Job:
                 return
             self._tally.add([(self.model_of(request), request) for request in self.wanted])
             self.answers.clear()
-            self._advance(given[0] if self._single else given[: self._asked])
+            self._advance(given[0] if self._single else given)
         except Exception as error:
             self.fail(error)
         finally:
@@ -181,22 +180,7 @@ class Job:
                 chosen = request.choose_layers(model.runner.num_layers)
                 request = replace(request, layers=(*request.layers, *chosen), choose_layers=None)
             requests.append(request)
-        self._asked = len(requests)
-        return requests + self._twins(requests)
-
-    def _twins(self, requests: list[Forward]) -> list[Forward]:
-        """Plain requests beside those for hidden states, if these run on a graph whose logits have other bits: what is
-        noted on the tree is the same for everybody."""
-        rich = [each for each in requests if not each.plain and not each.draft and each.own]
-        return [] if not rich or self._one_graph else [Forward(each.sequence, each.last) for each in rich]
-
-    def _notable(self, request: Forward) -> bool:
-        """Whether the answer is what the task's model says to everybody."""
-        return self.model_of(request) is self.task.model and (request.plain or self._one_graph)
-
-    @property
-    def _one_graph(self) -> bool:
-        return self.task.model.runner.precision != "invariant"
+        return requests
 
     def model_of(self, request: Forward) -> Model:
         """The model that a request goes to."""

@@ -16,7 +16,7 @@ from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
-from ovdecode.runners.precision import check_compiled, check_properties, compiled_setting, device_properties
+from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.rows import even_rows
@@ -61,7 +61,7 @@ class PagedGraph:
         import openvino as ov
 
         core = ov.Core()
-        wanted = device_properties(core, device, precision)
+        wanted = PROPERTIES[precision]
         check_properties(precision, wanted, properties)
         options = {**wanted, **properties}
         if hidden:

@@ -21,22 +21,16 @@ EXACT: Mapping[str, Any] = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
 }
 """f32 throughout."""
+PROPERTIES: Mapping[Precision, Mapping[str, Any]] = {
+    "fast": {},
+    "invariant": {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"},
+    "exact": EXACT,
+}
+"""What makes a device compute in a named precision. `fast` leaves it all of its defaults; `invariant` leaves it one, to
+quantise the activations of products, which then take no longer than in bf16. In bf16 a graph that also outputs hidden
+states has other logits, and products of few rows have other bits than those of many."""
 _SIDES = {"KV_CACHE_PRECISION": ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")}
 """Properties that a device may have beside another one, and that win over it there."""
-
-
-def device_properties(core: ov.Core, device: str, precision: Precision) -> dict[str, Any]:
-    """The properties that make a device compute in a named precision.
-
-    `fast` leaves the device its defaults; `invariant` keeps its compute type and stores the cache in that type,
-    unquantised; `exact` is f32 throughout.
-    """
-    if precision == "fast":
-        return {}
-    if precision == "exact":
-        return dict(EXACT)
-    kind = "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
-    return {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
 
 
 def check_properties(precision: Precision, wanted: Mapping[str, Any], properties: Mapping[str, Any]) -> None:

@@ -25,7 +25,6 @@ from ovdecode import (
     Strategy,
     SuffixIndex,
     Task,
-    load,
     run,
 )
 from ovdecode.errors import ConfigurationError
@@ -143,9 +142,7 @@ def test_a_draft_by_the_model_itself_is_accepted_throughout(model: Model) -> Non
             assert generation.info["rounds"] == -(-len(generation.tokens) // 4)
 
 
-def test_a_truncated_model_is_the_read_out_of_its_last_layer() -> None:
-    """In f32: in bf16, a graph that also outputs its layers rounds elsewhere."""
-    model = load("smollm2", precision="exact", threads=2, progress=False)
+def test_a_truncated_model_is_the_read_out_of_its_last_layer(model: Model) -> None:
     sequence = model.vocabulary.prompt(model.encode(STORY))
     (whole,) = model.runner.forward([Forward(sequence, last=3, layers=(20,))])
     assert whole.layers is not None
