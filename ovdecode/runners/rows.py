@@ -23,8 +23,9 @@ USUAL, MOST = 32, 512
 def even_rows(model: ov.Model, core: ov.Core, device: str, options: Mapping[str, Any]) -> range:
     """The numbers of rows, up to `MOST`, with which a row of the model's products has the same bits.
 
-    Kernels are chosen by the number of rows. In bf16 with AMX, up to 4 rows take another one than more do; for compressed
-    weights on AVX2, more than 80 add in another order; a single row, often a case of its own, is never relied on.
+    Kernels are chosen by the number of rows. In bf16 with AMX, up to 4 rows take another one than more do; for
+    compressed weights on AVX2, more than 80 add in another order; a single row, often a case of its own, is never
+    relied on.
 
     Args:
         model: a language model as it is read; one product of each shape is tried.
