@@ -149,7 +149,7 @@ def human_row(model: od.Model, texts: list[str]) -> Row:
 def rows_of(store: Store) -> dict[str, Row]:
     """What was measured of each method."""
     columns = [store.set_values(metric)[0] for metric in ("corpus_perplexity", "self_bleu", "zipf")]
-    loops = 100 * store.values("loop_rate")[0].mean(axis=(0, 2))
+    loops = 100 * np.nanmean(store.values("loop_rate")[0], axis=(0, 2))  # an empty text is none of either kind
     return {name: Row(*map(float, row)) for name, *row in zip(METHODS, *columns, loops, strict=True)}
 
 

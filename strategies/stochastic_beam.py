@@ -90,15 +90,18 @@ class StochasticBeamSearch(Strategy):
         info = {"threshold": threshold}
         for index, beam in enumerate(kept):
             info[f"logprob_{index}"] = beam.logprob
-            info[f"inclusion_{index}"] = included = inclusion_probability(beam.logprob, threshold)
-            info[f"log_weight_{index}"] = beam.logprob - math.log(included)
+            included = log_inclusion(beam.logprob, threshold)
+            info[f"inclusion_{index}"] = math.exp(included)
+            info[f"log_weight_{index}"] = beam.logprob - included
         return Outcome(tuple(Hypothesis(beam.sequence, beam.perturbed) for beam in kept), info)
 
 
-def inclusion_probability(logprob: float, threshold: float) -> float:
-    """The probability that a log-probability plus standard Gumbel noise exceeds a threshold."""
+def log_inclusion(logprob: float, threshold: float) -> float:
+    """Log of the probability that a log-probability plus standard Gumbel noise exceeds a threshold."""
     excess = min(logprob - threshold, 700.0)  # beyond, the probability is 1, and exp would overflow
-    return -math.expm1(-math.exp(excess))
+    if excess < -40:  # of a long text; the probability is exp(excess) to all digits, and may be too small for a number
+        return excess
+    return math.log(-math.expm1(-math.exp(excess)))
 
 
 def given_maximum(free: Floats, maximum: float) -> Floats:

@@ -13,7 +13,7 @@ from search_tables import complete, noise, noise_model
 from ovdecode import Model, Random, StochasticBeamSearch, SuppressedTokens, TableRunner, Task, run
 from ovdecode.errors import LogitsError
 from ovdecode.generation import Generation
-from ovdecode.strategies.stochastic_beam import given_maximum, inclusion_probability
+from ovdecode.strategies.stochastic_beam import given_maximum, log_inclusion
 
 SAMPLES = 3000
 LAW = {tokens: math.exp(logprob) for tokens, logprob in complete(noise(4, 3, 0.7), 3, 2, eos=2)}
@@ -71,6 +71,22 @@ def test_the_weighted_sum_is_an_unbiased_estimate(num_beams: int) -> None:
         assert abs(values.mean() - LAW[tokens]) < 4.5 * values.std() / math.sqrt(SAMPLES) + 1e-9
 
 
+def test_a_long_text_is_as_improbable_as_it_is() -> None:
+    """The probability of 2,000 tokens, and of their inclusion, is no double; its logarithm is."""
+    model = Model(TableRunner({(): [0.0, 0.0]}))
+    generation = model.generate([0], StochasticBeamSearch(1), max_new_tokens=2000)
+    info = generation.info
+    assert info["logprob_0"] == pytest.approx(-2000 * math.log(2))
+    assert info["inclusion_0"] == 0
+    assert info["log_weight_0"] == pytest.approx(info["threshold"])  # p / (1 - exp(-p exp(-threshold))), for a small p
+
+
+def test_the_log_of_an_inclusion_joins_its_limit() -> None:
+    assert log_inclusion(-40 - 1e-9, 0.0) == pytest.approx(log_inclusion(-40 + 1e-9, 0.0), rel=1e-9)
+    assert log_inclusion(0.0, -math.inf) == 0
+    assert log_inclusion(math.log(0.5), 0.0) == pytest.approx(math.log(1 - math.exp(-0.5)))
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_inclusion_probabilities_by_integration(size: int) -> None:
     """The chance that a sequence exceeds the `size`-th largest noisy sum of the others, integrated over that one's
@@ -81,7 +97,7 @@ def test_inclusion_probabilities_by_integration(size: int) -> None:
 
         def at_most(threshold: float, others: list[float] = others) -> float:
             """The chance that fewer than `size` of the others exceed the threshold."""
-            exceeds = [inclusion_probability(math.log(each), threshold) for each in others]
+            exceeds = [math.exp(log_inclusion(math.log(each), threshold)) for each in others]
             chance = 0.0
             for above in itertools.product((False, True), repeat=len(others)):
                 if sum(above) < size:
@@ -90,7 +106,7 @@ def test_inclusion_probabilities_by_integration(size: int) -> None:
 
         def density(threshold: float, probability: float = float(probability), at_most=at_most) -> float:
             slope = (at_most(threshold + 1e-5) - at_most(threshold - 1e-5)) / 2e-5
-            return inclusion_probability(math.log(probability), threshold) * slope
+            return math.exp(log_inclusion(math.log(probability), threshold)) * slope
 
         integral = integrate.quad(density, -12, 25, limit=200)[0]
         drawn = 0.0
