@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import Floats, best_index, in_blocks, logsumexp, top_indices, total, weighted_sum
+from ovdecode.numerics import Floats, best_index, exponentials, in_blocks, logsumexp, top_indices, total, weighted_sum
 
 if TYPE_CHECKING:
     from ovdecode.random import Random
@@ -133,8 +133,7 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            weights = np.subtract(self.checked, self.logits.dtype.type(self.peak))
-            self._weights = np.exp(weights, out=weights)
+            self._weights = exponentials(self.checked, self.logits.dtype.type(self.peak))
         return self._weights
 
     @cached_property

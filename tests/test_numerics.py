@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from ovdecode import Candidates, Greedy, Model, Task, Vocabulary
 from ovdecode.engine import Engine
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import best_index, falling_order, log_softmax, logsumexp, top_indices, total, weighted_sum
+from ovdecode.numerics import (
+    best_index,
+    exponentials,
+    falling_order,
+    log_softmax,
+    logsumexp,
+    top_indices,
+    total,
+    weighted_sum,
+)
 
 BLOCK = 4
 
@@ -153,3 +162,16 @@ def test_a_strategy_on_a_real_model_is_told_the_peaks(model: Model, monkeypatch:
     list(Engine().run([Task(model, "The sky is", Greedy(), max_new_tokens=3)]))
     assert len(told) == 3
     assert all(peaks is not None and peaks.shape == (model.vocabulary.size // 64,) for peaks in told)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_exponentials_have_all_their_digits_or_are_0(kind: type[np.floating[Any]]) -> None:
+    border = float(np.log(np.finfo(kind).tiny))
+    below = kind([-np.inf, np.finfo(kind).min / 2, 30 * border, border - 5, border - 1, border - 1e-2])
+    above = kind([border + 1e-2, border + 1, border / 2, -1, 0])
+    for least in (0, 1):  # of the numbers, whether or not there is one below
+        found = exponentials(np.concatenate([below[len(below) * least :], above]) + kind(4), kind(4))
+        assert found.dtype == kind
+        assert not found[: -len(above)].any()
+        assert found[-len(above) :] == pytest.approx(np.exp(above.astype(np.float64)), rel=1e-4)
+        assert (found[-len(above) :] >= np.finfo(kind).tiny).all()
