@@ -109,6 +109,21 @@ def killed_runs(folder: Path, times: int) -> list[int]:
     return finished
 
 
+def killed_while_measuring(folder: Path, times: int) -> list[int]:
+    """Decode everything, then start to measure again and again, each time to die in the second write.
+
+    Returns how many lines had been measured after each."""
+    go(folder, experiment(metrics=[]))
+    lines = []
+    for turn in range(times):
+        child = os.fork()
+        if child == 0:
+            run_and_die(folder, 1, turn / times)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        lines.append(sum(file.read_bytes().count(b"\n") for file in folder.glob("metrics-*.jsonl")))
+    return lines
+
+
 def two_at_once(folder: Path) -> list[int]:
     """Two processes on one experiment: their exit codes."""
     children = []

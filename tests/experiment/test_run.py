@@ -87,6 +87,11 @@ def test_twenty_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path):
     assert len(list(store.records())) == len(store.keys()) == 24
 
 
+def test_kills_while_it_measures_lose_nothing_either(tmp_path: Path):
+    assert in_a_process("killed_while_measuring", tmp_path / "killed", 4) == [1, 2, 3, 4]
+    assert table_of(go(tmp_path / "killed")) == table_of(go(tmp_path / "undisturbed"))
+
+
 def test_two_processes_share_the_work(tmp_path: Path):
     assert in_a_process("two_at_once", tmp_path) == [0, 0]
     shards = [file.read_text().splitlines() for file in tmp_path.glob("results-*.jsonl")]
