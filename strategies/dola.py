@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -96,7 +97,7 @@ def divergence(one: Candidates, other: Candidates) -> float:
 
     It is the entropy of their mean less the mean of their entropies.
     """
-    mean = (one.probabilities + other.probabilities) / 2
-    with np.errstate(divide="ignore"):
-        entropy = -weighted_sum(mean, np.log(mean))
+    both = one.probabilities + other.probabilities
+    np.maximum(both, np.finfo(both.dtype).tiny, out=both)  # 0 · log 0 is 0
+    entropy = math.log(2) - weighted_sum(both, np.log(both)) / 2
     return entropy - (one.entropy + other.entropy) / 2

@@ -99,25 +99,15 @@ def gather_before_head(model: ov.Model) -> None:
     _flatten_logits(model, head)
 
 
-def add_logsumexp(model: ov.Model) -> None:
-    """Add the output `logsumexp`, f32 ``(rows,)``: the log of the sum of exponentials of each row's logits.
+def add_statistics(model: ov.Model) -> None:
+    """Add what saves readers of the logits from reading whole rows of them.
 
-    ``logits - logsumexp[:, None]`` are then log-probabilities. `gather_before_head` is applied first if it
-    was not.
+    - `logsumexp`, f32 ``(rows,)``: the log of the sum of exponentials of each row. ``logits - logsumexp[:, None]`` are
+      log-probabilities.
+    - `peaks`, f32 ``(rows, blocks)``: the largest of every `BLOCK` neighbouring logits. A vocabulary that is no
+      multiple of `BLOCK` gets no such output.
 
-    Raises:
-        ModelError: no LM head is found.
-    """
-    if find_output(model, "logsumexp") is None:
-        gather_before_head(model)
-        _add_output(model, _logsumexp(find_head(model).logits), "logsumexp")
-
-
-def add_peaks(model: ov.Model) -> None:
-    """Add the output `peaks`, f32 ``(rows, blocks)``: the largest of every `BLOCK` neighbouring logits.
-
-    Who looks for the best few of a row then reads a small part of it. A vocabulary that is no multiple of `BLOCK` gets
-    no such output. `gather_before_head` is applied first if it was not.
+    `gather_before_head` is applied first if it was not.
 
     Raises:
         ModelError: no LM head is found.
@@ -125,12 +115,26 @@ def add_peaks(model: ov.Model) -> None:
     import numpy as np
     from openvino import opset13 as op
 
-    head = find_head(model)
-    if find_output(model, "peaks") is None and head.vocab % BLOCK == 0:
-        gather_before_head(model)
-        shape = np.array([-1, head.vocab // BLOCK, BLOCK], np.int64)
-        blocks = op.reshape(find_head(model).logits, shape, False)  # (rows, blocks, BLOCK)
-        _add_output(model, op.reduce_max(blocks, np.array([2], np.int64), False).output(0), "peaks")
+    if find_output(model, "logsumexp") is not None:
+        return
+    gather_before_head(model)
+    logits, vocab = (head := find_head(model)).logits, head.vocab
+    size = BLOCK if vocab % BLOCK == 0 else vocab
+    within, among = np.array([2], np.int64), np.array([1], np.int64)
+    # The logits themselves are read off the blocks, too: so a device that has them in bf16 makes f32 of them once.
+    blocks = op.reshape(logits, np.array([-1, vocab // size, size], np.int64), False)  # (rows, blocks, size)
+    rows = op.reshape(blocks, np.array([-1, vocab], np.int64), False).output(0)  # (rows, vocab)
+    peaks = op.reduce_max(blocks, within, False)  # (rows, blocks)
+    largest = op.reduce_max(peaks, among, True)  # (rows, 1)
+    weights = op.exp(op.subtract(blocks, op.unsqueeze(largest, within)))
+    # One long sum in single precision is a few parts in a million too small. The relu changes nothing, but that the
+    # device does not make one sum of the two again.
+    sums = op.relu(op.reduce_sum(weights, within, False))  # (rows, blocks)
+    total = op.log(op.reduce_sum(sums, among, False))  # (rows,)
+    _move_output(logits, rows)
+    _add_output(model, op.add(total, op.squeeze(largest, among)).output(0), "logsumexp")
+    if size == BLOCK:
+        _add_output(model, peaks.output(0), "peaks")
 
 
 def expose_hidden(model: ov.Model, layers: Collection[int] = ()) -> None:
@@ -165,8 +169,8 @@ def head_model(model: ov.Model) -> ov.Model:
     """Return the final norm and the LM head as a model of their own: `hidden` ``(rows, hidden)`` to `logits`.
 
     Given the last layer's residual (`hidden.N` of `expose_hidden`) it returns the model's own logits; given
-    an inner layer's, it reads that layer out (the logit lens). The outputs `logsumexp` and `hidden.final` are
-    there too. Weights are shared with `model`, which is not changed.
+    an inner layer's, it reads that layer out (the logit lens). The output `hidden.final` is there too. Weights
+    are shared with `model`, which is not changed.
 
     Raises:
         ModelError: the architecture has no plain residual stream, or its head needs more than that.
@@ -188,7 +192,7 @@ def head_model(model: ov.Model) -> ov.Model:
     final = _as_rows(head.product.input_value(head.activation), head.hidden)
     logits = _as_rows(head.logits, head.vocab)
     head.logits.set_names(set())
-    outputs = {"logits": logits, "logsumexp": _logsumexp(logits), "hidden.final": final}
+    outputs = {"logits": logits, "hidden.final": final}
     for name, output in outputs.items():
         output.set_names({name})
     try:
@@ -217,23 +221,6 @@ def _as_rows(source: ov.Output, width: int) -> ov.Output:
     return op.reshape(source, np.array([-1, width], np.int64), False).output(0)
 
 
-def _logsumexp(logits: ov.Output) -> ov.Output:
-    """``(rows, vocab)`` to ``(rows,)``."""
-    import numpy as np
-    from openvino import opset13 as op
-
-    axis = np.array([1], np.int64)
-    largest = op.reduce_max(logits, axis, True)  # (rows, 1)
-    weights = op.exp(op.subtract(logits, largest))
-    vocab = logits.partial_shape[1].get_length()
-    if vocab % BLOCK == 0:  # one long sum in single precision is a few parts in a million too small
-        blocks = op.reshape(weights, np.array([-1, vocab // BLOCK, BLOCK], np.int64), False)  # (rows, blocks, BLOCK)
-        sums = op.reduce_sum(blocks, np.array([2], np.int64), False)  # (rows, blocks)
-        weights = op.relu(sums)  # changes nothing, but that the device does not make one sum of the two again
-    total = op.reduce_sum(weights, axis, False)  # (rows,)
-    return op.add(op.log(total), op.squeeze(largest, axis)).output(0)
-
-
 def _flatten_logits(model: ov.Model, head: Head) -> None:
     """Make the model's logits output 2-d f32, where a soft cap's constants or a cast left it otherwise."""
     import openvino as ov
@@ -241,14 +228,18 @@ def _flatten_logits(model: ov.Model, head: Head) -> None:
     port = head.logits
     if port.element_type == ov.Type.f32 and port.partial_shape.rank.get_length() == 2:
         return
-    readers = [r for r in port.get_target_inputs() if r.get_node().get_type_name() == "Result"]
-    names = port.get_names() or {"logits"}
-    port.set_names(set())
-    flat = _as_rows(port, head.vocab)
-    flat.set_names(names)
-    for reader in readers:
-        reader.replace_source_output(flat)
+    _move_output(port, _as_rows(port, head.vocab))
     model.validate_nodes_and_infer_types()
+
+
+def _move_output(source: ov.Output, target: ov.Output) -> None:
+    """What was the model's output `source` becomes its output `target`, with the same names."""
+    names = source.get_names() or {"logits"}
+    source.set_names(set())
+    target.set_names(names)
+    for reader in source.get_target_inputs():
+        if reader.get_node().get_type_name() == "Result":
+            reader.replace_source_output(target)
 
 
 def _add_output(model: ov.Model, source: ov.Output, name: str) -> None:

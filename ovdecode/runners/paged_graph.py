@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.runners.base import Precision
-from ovdecode.runners.graph import WANTED_ROWS, add_logsumexp, add_peaks, expose_hidden, gather_before_head, head_model
+from ovdecode.runners.graph import WANTED_ROWS, add_statistics, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
 from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting
@@ -71,8 +71,7 @@ class PagedGraph:
         def build() -> ov.Model:
             graph = graph_of(model).clone()
             gather_before_head(graph)
-            add_logsumexp(graph)
-            add_peaks(graph)
+            add_statistics(graph)
             if hidden:
                 expose_hidden(graph, range(len(residual_stream(graph))))
             return to_paged(graph)

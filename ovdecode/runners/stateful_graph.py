@@ -12,8 +12,7 @@ from ovdecode.errors import ModelError
 from ovdecode.runners.anatomy import cache_pairs, describe_ports, find_input
 from ovdecode.runners.graph import (
     WANTED_ROWS,
-    add_logsumexp,
-    add_peaks,
+    add_statistics,
     expose_hidden,
     gather_before_head,
     head_model,
@@ -51,8 +50,7 @@ class StatefulGraph:
                 f"{', '.join(missing)}; {describe_ports(graph)}"
             )
         gather_before_head(graph)
-        add_logsumexp(graph)
-        add_peaks(graph)
+        add_statistics(graph)
         if hidden:
             expose_hidden(graph, range(len(residual_stream(model))))
             self._head = core.compile_model(head_model(model), device, properties).create_infer_request()

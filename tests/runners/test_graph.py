@@ -16,8 +16,7 @@ from ovdecode.runners.anatomy import attention_operations, cache_pairs, find_hea
 from ovdecode.runners.explicit_graph import to_explicit
 from ovdecode.runners.graph import (
     BLOCK,
-    add_logsumexp,
-    add_peaks,
+    add_statistics,
     check_language_model,
     expose_hidden,
     gather_before_head,
@@ -155,7 +154,7 @@ def expected(plain: Stateful) -> Array:
 @pytest.fixture(scope="module")
 def everything(untouched: Any) -> Any:
     """A stateful model with all that a runner may add."""
-    return changed(untouched, add_logsumexp, add_peaks, lambda model: expose_hidden(model, range(LAYERS + 1)))
+    return changed(untouched, add_statistics, lambda model: expose_hidden(model, range(LAYERS + 1)))
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +252,7 @@ def test_rows_of_a_batch_are_counted_sequence_after_sequence(core: Any, everythi
 
 
 def test_changes_repeated_change_nothing(untouched: Any) -> None:
-    changes = [gather_before_head, add_logsumexp, add_peaks, lambda model: expose_hidden(model, [4])]
+    changes = [gather_before_head, add_statistics, lambda model: expose_hidden(model, [4])]
     model = changed(untouched, *changes, *changes)
     assert [port.any_name for port in model.outputs] == ["logits", "logsumexp", "peaks", "hidden.4", "hidden.final"]
 
@@ -273,9 +272,9 @@ def test_peaks_are_the_largest_of_their_blocks(answers: dict[str, Array]) -> Non
 
 
 def test_a_vocabulary_that_is_no_multiple_of_a_block_gets_no_peaks() -> None:
-    for vocab, names in ((BLOCK + 1, ["logits"]), (BLOCK, ["logits", "peaks"])):
+    for vocab, names in ((BLOCK + 1, ["logits", "logsumexp"]), (BLOCK, ["logits", "logsumexp", "peaks"])):
         model = bigram(vocab)
-        add_peaks(model)
+        add_statistics(model)
         assert [port.any_name for port in model.outputs] == names
 
 
@@ -301,7 +300,7 @@ def test_the_head_alone_reads_the_last_residual_out(
     model = {"untouched": untouched, "everything": everything, "paged": to_paged(untouched)}[which]
     head = core.compile_model(head_model(model), "CPU", EXACT)
     found = head({"hidden": answers[f"hidden.{LAYERS}"]})
-    for name in ("logits", "logsumexp", "hidden.final"):
+    for name in ("logits", "hidden.final"):
         np.testing.assert_allclose(found[name], answers[name], atol=1e-3)
     assert model_form(model) == ("paged" if which == "paged" else "stateful")
 
@@ -368,7 +367,7 @@ def test_explicit_equals_stateful_over_prefill_and_decoding(
 def test_paged_equals_stateful_over_ragged_prefill_and_decoding(
     core: Any, untouched: Any, plain: Stateful, order: str
 ) -> None:
-    add: list[Change] = [add_logsumexp, lambda model: expose_hidden(model, [0, 11])]
+    add: list[Change] = [add_statistics, lambda model: expose_hidden(model, [0, 11])]
     paged = Paged(core, changed(untouched, *([*add, to_paged] if order == "before" else [to_paged, *add])))
     texts = [PROMPT, np.tile(PROMPT[3:], 2)[:31]]  # the second one crosses a block of 32
     new, past = list(texts), [0, 0]
