@@ -69,11 +69,11 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
         self._check(requests)
         if requests and all(request.plain for request in requests):
             return self._lanes[False].submit(requests)
+        lanes = {rich: self._ready(rich) for rich in sorted({not request.plain for request in requests})}
         pending = []
-        for rich in (False, True):
+        for rich, lane in lanes.items():
             places = [place for place, request in enumerate(requests) if request.plain is not rich]
-            if places:
-                pending.append((places, self._ready(rich).submit([requests[place] for place in places])))
+            pending.append((places, lane.submit([requests[place] for place in places])))
 
         def answers() -> list[Answer]:
             found = {place: answer for places, wait in pending for place, answer in zip(places, wait(), strict=True)}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.errors import PrecisionError
 from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import Precision
 from ovdecode.runners.lane import Lane
@@ -35,7 +36,8 @@ class PagedRunner(LanedRunner[Lane]):
 
     Raises:
         PagingUnsupported: this model or this OpenVINO can't be paged.
-        PrecisionError: if the properties contradict the precision.
+        PrecisionError: if the properties contradict the precision; later, where hidden states are asked for, if the
+            graph that outputs them has other logits.
         ConfigurationError: if the cache is too small.
     """
 
@@ -83,5 +85,18 @@ class PagedRunner(LanedRunner[Lane]):
         return PagedRunner(model, *self._options, cache_bytes=self._cache_bytes, context_length=self.context_length)
 
     def _lane(self, hidden: bool) -> Lane:
-        graph = PagedGraph(self._model, *self._options, cache_bytes=self._cache_bytes, hidden=hidden)
-        return Lane(graph)
+        lane = Lane(PagedGraph(self._model, *self._options, cache_bytes=self._cache_bytes, hidden=hidden))
+        if hidden and self.precision != "fast":
+            self._check_alike(lane)
+        return lane
+
+    def _check_alike(self, rich: Lane) -> None:
+        """Make sure that logits have the same bits on the graph that also outputs hidden states."""
+        sequence = Vocabulary(self.vocab_size).prompt(range(1, 4))
+        (plain,) = self._lanes[False].submit([Forward(sequence, 3)])()
+        (other,) = rich.submit([Forward(sequence, 3, hidden=True)])()
+        if plain.logits.tobytes() != other.logits.tobytes():
+            raise PrecisionError(
+                f"precision={self.precision!r} must give the same logits with hidden states and without, but on this "
+                "device it does not; use precision='fast' for methods that ask for hidden states"
+            )

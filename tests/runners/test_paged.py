@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,10 +16,11 @@ import pytest
 
 import ovdecode as od
 from ovdecode.engine import Engine, Task
-from ovdecode.errors import CacheError, ConfigurationError, ModelError
+from ovdecode.errors import CacheError, ConfigurationError, ModelError, PrecisionError
 from ovdecode.forward import Forward
 from ovdecode.generation import Generation
 from ovdecode.models import ModelFolder
+from ovdecode.runners import lane
 from ovdecode.runners.paged import PagedRunner
 from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.sequence import Sequence
@@ -514,6 +516,22 @@ def test_a_lane_that_can_not_be_made_fails_only_those_who_want_it(
     assert "no residual stream" in str(rich.error)
     assert fine.error is None
     assert len(fine.tokens) == 3
+    assert other.runner.cache_in_use == 0
+
+
+def test_a_graph_with_hidden_states_that_has_other_logits_is_refused(
+    tokens: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = load("invariant", 20)
+    answer = lane._answer
+
+    def off(request: Forward, *rest: Any) -> Any:
+        found = answer(request, *rest)
+        return replace(found, logits=np.nextafter(found.logits, np.float32(0))) if request.hidden else found
+
+    monkeypatch.setattr(lane, "_answer", off)
+    with pytest.raises(PrecisionError, match="'invariant' must give the same logits with hidden states and without"):
+        other.runner.forward([Forward(plant(other, tokens)), Forward(plant(other, tokens), hidden=True)])
     assert other.runner.cache_in_use == 0
 
 
