@@ -343,7 +343,7 @@ def test_the_p_value_of_green_lists_is_exact() -> None:
 def test_marks_are_found_in_what_the_real_model_writes_and_not_elsewhere(model: Model) -> None:
     prompt = model.encode("Once upon a time, in a village by the sea,")
     strategies = [Sampling(), *(Sampling(processors=TopK(100) | mark) for mark in MARKS)]
-    tasks = [Task(model, prompt, each, max_new_tokens=60, seed=3, ignore_eos=True) for each in strategies]
+    tasks = [Task(model, prompt, each, max_new_tokens=120, seed=3, ignore_eos=True) for each in strategies]
     plain, *marked = (each.tokens for each in sorted(run(tasks), key=lambda each: each.index))
     start = model.vocabulary.prompt(prompt)
     for mark, tokens in zip(MARKS, marked, strict=True):
