@@ -42,7 +42,6 @@ class Candidates:
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
         peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
-        logsumexp: log of the sum of the logits' exponentials, if known already.
     """
 
     def __init__(
@@ -52,19 +51,17 @@ class Candidates:
         divisor: float = 1.0,
         weights: Floats | None = None,
         peaks: Floats | None = None,
-        logsumexp: float | None = None,
     ) -> None:
         self._known = logits
         self._ids = ids
         self._divisor = divisor
         self._weights = weights
         self._peaks = peaks
-        self._logsumexp = logsumexp
 
     @classmethod
     def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
-        return cls(logits, peaks=sequence.peaks_of(logits), logsumexp=sequence.logsumexp_of(logits))
+        return cls(logits, peaks=sequence.peaks_of(logits))
 
     @cached_property
     def _undivided(self) -> Floats:
@@ -141,12 +138,10 @@ class Candidates:
         """The sum of `weights`."""
         return total(self.weights)
 
-    @property
+    @cached_property
     def logsumexp(self) -> float:
         """Log of the sum of the logits' exponentials; `logprobs` are the logits less this."""
-        if self._logsumexp is None:
-            self._logsumexp = self.peak + math.log(self.mass / float(self.weights.max()))
-        return self._logsumexp
+        return self.peak + math.log(self.mass / float(self.weights.max()))
 
     def mean(self, values: Floats) -> float:
         """The mean under `probabilities` of a number that each token has, shape (n,); of any where it is impossible."""
