@@ -201,7 +201,7 @@ class Endless(od.Strategy):
             yield prompt
             time.sleep(0.001)
             if count == 200:
-                print("under way in", os.getpid(), file=sys.stderr, flush=True)
+                os.write(2, f"under way in {os.getpid()}\\n".encode())  # one write, so that two never mix
         return prompt + 1
 """
 )
