@@ -118,7 +118,8 @@ def add_statistics(model: ov.Model) -> None:
     if find_output(model, "logsumexp") is not None:
         return
     gather_before_head(model)
-    logits, vocab = (head := find_head(model)).logits, head.vocab
+    head = find_head(model)
+    logits, vocab = head.logits, head.vocab
     size = BLOCK if vocab % BLOCK == 0 else vocab
     within, among = np.array([2], np.int64), np.array([1], np.int64)
     # The logits themselves are read off the blocks, too: so a device that has them in bf16 makes f32 of them once.
