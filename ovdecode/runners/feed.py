@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovdecode.runners.graph import WANTED_ROWS
 
 COMPANY = 2
-"""Tokens that make up, as one sequence, for however many sequences are missing."""
+"""Tokens that make up, as one sequence, for however many sequences are missing in an inference."""
 
 
 class Feed:
@@ -33,6 +33,11 @@ class Feed:
         """How many tokens there are."""
         return len(self._tokens)
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences there are."""
+        return len(self._pasts)
+
     def add(self, tokens: list[int], past: int, table: NDArray[np.int32], rows: int) -> None:
         """Take in a sequence: its new tokens, how many come before them, its pages, and of how many the logits are
         wanted, the last ones."""
@@ -47,12 +52,12 @@ class Feed:
         self._tables.append(table)
         self.wanted += range(end - rows, end)
 
-    def fill(self, sequences: int, tokens: int, table: NDArray[np.int32]) -> None:
-        """Give it company if it has fewer sequences or tokens than this: one sequence that makes up for both.
+    def fill(self, tokens: int, table: NDArray[np.int32]) -> None:
+        """Make up for the tokens that are missing with one sequence, of which nothing is wanted.
 
         Where any sequence brings several tokens, attention is split among threads by sequences, however few there are.
         """
-        missing = max(min(sequences - len(self._pasts), COMPANY), tokens - len(self))
+        missing = tokens - len(self)
         if missing > 0:
             self.add([0] * missing, 0, table, 0)
 

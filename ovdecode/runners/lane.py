@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from itertools import accumulate
@@ -13,6 +14,7 @@ from ovdecode.runners.base import Pending
 from ovdecode.runners.feed import COMPANY, Feed
 from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.runners.pages import PageCache, Placement
+from ovdecode.runners.steady import Steady
 from ovdecode.runners.tensors import Outputs, sealed
 
 
@@ -36,6 +38,8 @@ class Lane:
     def __init__(self, graph: PagedGraph) -> None:
         self.graph = graph
         self._even = graph.even_rows
+        self._sequences, self._rows = (0, 1) if self._even is None else (max(2, graph.threads), self._even.start)
+        self._steady = Steady(sys.maxsize if self._even is None else self._even[-1])
         self.cache = PageCache(graph.pages - 1, graph.page_size, not graph.quantised)
         self._filler = np.array([graph.pages - 1], np.int32)  # the last page is the lane's own
 
@@ -77,7 +81,9 @@ class Lane:
         return answers
 
     def _start(self, feed: Feed) -> Callable[[], Outputs]:
-        return self.graph.start(feed.inputs(self._even.start if self._even else 1))
+        company = max(0, min(self._sequences - feed.sequences, COMPANY))
+        feed.fill(self._steady(max(len(feed) + company, self._rows)), self._filler)
+        return self.graph.start(feed.inputs(self._rows))
 
     def _outputs(self, feed: Feed, outputs: Outputs, layers: set[int]) -> Outputs:
         """The outputs, with the logits read out at inner layers, of the wanted rows."""
@@ -103,9 +109,6 @@ class Lane:
                     feeds.append(Feed())
                 pages = table[: position // self.graph.page_size + 1]
                 feeds[-1].add([token], position, pages, int(position >= length - request.rows))
-        if self._even is not None:
-            for feed in feeds:
-                feed.fill(max(2, self.graph.threads), self._even.start, self._filler)
         return feeds
 
 

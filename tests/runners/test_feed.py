@@ -30,28 +30,16 @@ def test_sequences_one_after_another() -> None:
     assert len(feed) == 4
 
 
-@pytest.mark.parametrize(
-    ("sequences", "tokens", "begins"),
-    [
-        (0, 1, [0, 1]),
-        (1, 1, [0, 1]),
-        (2, 1, [0, 1, 2]),
-        (3, 2, [0, 1, 3]),
-        (16, 2, [0, 1, 3]),
-        (1, 5, [0, 1, 5]),
-        (16, 5, [0, 1, 5]),
-    ],
-)
-def test_company_for_one_alone(sequences: int, tokens: int, begins: list[int]) -> None:
-    """What lacks is one sequence: of two tokens, if more than one lacks, and of more, if tokens lack."""
+@pytest.mark.parametrize(("tokens", "begins"), [(0, [0, 1]), (1, [0, 1]), (2, [0, 1, 2]), (5, [0, 1, 5])])
+def test_what_lacks_is_one_sequence(tokens: int, begins: list[int]) -> None:
     feed = Feed()
     feed.add([9], 3, pages(1), 1)
-    feed.fill(sequences, tokens, pages(8))
+    feed.fill(tokens, pages(8))
     found = feed.inputs(2)
     assert found["subsequence_begins"].tolist() == begins
     assert found["block_indices"].tolist() == [1, 8][: len(begins) - 1]
     assert found["wanted_rows"].tolist() == [0, begins[-1] - 1]  # two rows, of which the first was asked for
-    assert feed.wanted == [0]
+    assert (feed.wanted, feed.sequences) == ([0], len(begins) - 1)
 
 
 def test_rows_that_nobody_wants() -> None:
