@@ -7,8 +7,8 @@ openvino.genai and optimum-intel read the same OpenVINO folder as we do. optimum
 runs in an environment of its own, as a process that is driven line by line; llama.cpp takes part where llama-cpp-python
 is installed and a GGUF file is named. All loops of a row run in turn, in shuffled rounds, on fresh random prompts each
 time (so that nobody's prefix cache helps), with tokens that end a text ignored: everybody makes as many tokens. Where a
-peer's beam search ends a text early nevertheless, its seconds are counted up to the same number. One line a group of peers: the best of the group, and the median over rounds of ours against it in the
-same round.
+peer's beam search ends a text early nevertheless, its seconds are counted up to the same number. One line a group of
+peers: the best of the group, and the median over rounds of ours against it in the same round.
 
 Run it where nothing but the project and openvino.genai is installed: with torch beside it, transformers imports torch
 when our tokenizer is made, and our start and memory show that.

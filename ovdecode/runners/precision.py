@@ -37,10 +37,10 @@ _SIDES = {"KV_CACHE_PRECISION": ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 def quantise_by_token(core: ov.Core, device: str) -> None:
     """Where a CPU quantises the cache, let it give the key of every token a scale of its own, as it does with values.
 
-    By default a scale belongs to one number of all keys in a page, so that every new token quantises the page once more:
-    a step takes 6 % longer with 32 sequences, and what is in the cache depends on what was. The divergence from f32 is
-    0.0041 nats a token in place of 0.0037. The property is not public: an OpenVINO that does not know it keeps to its
-    own way.
+    By default a scale belongs to one number of all keys in a page, so that every new token quantises the page anew: a
+    step takes 6 % longer with 32 sequences, and what is in the cache depends on what was there before. The divergence
+    from f32 is 0.0041 nats a token in place of 0.0037. The property is not public: an OpenVINO that does not know it
+    keeps to its own way.
     """
     with suppress(RuntimeError):
         core.set_property(device, {"KEY_CACHE_QUANT_MODE": "BY_TOKEN"})
