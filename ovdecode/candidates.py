@@ -207,7 +207,7 @@ class Candidates:
         blocks = None if peaks is None else (peaks >= bound).nonzero()[0]
         if peaks is None or blocks is None or 4 * len(blocks) > len(peaks):
             return (self.logits >= bound).nonzero()[0]
-        near = self._divided(self._undivided.reshape(len(peaks), -1)[blocks])  # (blocks, size)
+        near = self._divided(self._undivided.reshape(len(peaks), -1).take(blocks, axis=0))  # (blocks, size)
         return in_blocks(blocks, near >= bound)
 
     def likely(self, share: float, surprise: float = 0.0) -> NDArray[np.intp]:

@@ -97,7 +97,7 @@ def top_indices(values: Floats, count: int, peaks: Floats | None = None) -> NDAr
     if peaks is not None and 4 * count <= len(peaks):
         bound = np.partition(peaks, len(peaks) - count)[len(peaks) - count]
         blocks = (peaks >= bound).nonzero()[0]
-        near = values.reshape(len(peaks), -1)[blocks]  # (blocks kept, size)
+        near = values.reshape(len(peaks), -1).take(blocks, axis=0)  # (blocks kept, size)
         few = in_blocks(blocks, near >= bound)
         return few[_top_indices(values[few], count)]
     sample = values[::_STRIDE]
@@ -126,8 +126,9 @@ def falling_order(values: Floats) -> NDArray[np.intp]:
 
 def in_blocks(blocks: NDArray[np.intp], mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Positions in a row of those of some of its blocks, shape (blocks,), where `mask`, shape (blocks, size), holds."""
-    block, place = mask.nonzero()
-    positions: NDArray[np.intp] = blocks[block] * mask.shape[1] + place
+    size = mask.shape[1]
+    found = mask.ravel().nonzero()[0]  # along two axes, it takes eight times as long
+    positions: NDArray[np.intp] = ((blocks - np.arange(len(blocks))) * size).take(found // size) + found
     return positions
 
 
