@@ -27,9 +27,9 @@ PROPERTIES: Mapping[Precision, Mapping[str, Any]] = {
     "invariant": {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"},
     "exact": EXACT,
 }
-"""What makes a device compute in a named precision. `fast` leaves it all of its defaults; `invariant` leaves it one, to
-quantise the activations of products, which then take no longer than in bf16. In bf16 a graph that also outputs hidden
-states has other logits, and products of few rows have other bits than those of many."""
+"""What makes a device compute in a named precision. `fast` leaves it its defaults, all but one (`quantise_by_token`);
+`invariant` leaves it one, to quantise the activations of products, which then take no longer than in bf16. In bf16 a
+graph that also outputs hidden states has other logits, and products of few rows have other bits than those of many."""
 _SIDES = {"KV_CACHE_PRECISION": ("KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")}
 """Properties that a device may have beside another one, and that win over it there."""
 
