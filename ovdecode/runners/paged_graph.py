@@ -88,7 +88,13 @@ class PagedGraph:
         else:
             compiled = core.compile_model(build(), device, options)
         check_compiled(precision, wanted, compiled)
-        self.even_rows = None if precision == "fast" else even_rows(graph_of(model), core, device, options)
+        self.even_rows: range | None = None
+        if precision != "fast":
+
+            def find() -> range:
+                return even_rows(graph_of(model), core, device, options)
+
+            self.even_rows = find() if self.prepared is None else self.prepared.even_rows(find)
         self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
         layouts = cache_layouts(compiled)
         self.page_size = page_size(*layouts)

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GRAPH, _WEIGHTS, _HEADS, _PROBE = "graph.xml", "graph.bin", "heads.json", "probe"
-_TESTED, _UNUSABLE = "self-tested", "unusable"
+_EVEN, _TESTED, _UNUSABLE = "even-rows", "self-tested", "unusable"
 _HEAD_INFO = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
 _CONSTANT = re.compile(rb'(<data [^>]*?\boffset=")(\d+)("[^>]*?\bsize=")(\d+)"')
 _ALIGNMENT = 64  # in bytes, for a constant to be used where it is
@@ -92,6 +93,17 @@ class PreparedGraph:
         """Remember that the self-test held with this graph."""
         if (self.folder / _GRAPH).exists() and _writable(self.folder):
             (self.folder / _TESTED).touch()
+
+    def even_rows(self, find: Callable[[], range]) -> range:
+        """Among how many rows a row keeps its bits: as was found out before with this graph, or is found out now."""
+        note = self.folder / _EVEN
+        with suppress(FileNotFoundError, ValueError):
+            least, most = map(int, note.read_text(encoding="utf-8").split())
+            return range(least, most + 1)
+        rows = find()
+        if (self.folder / _GRAPH).exists() and _writable(self.folder):
+            note.write_text(f"{rows[0]} {rows[-1]}", encoding="utf-8")
+        return rows
 
     def _kept(self) -> ov.CompiledModel | None:
         """What is kept, if it still says what it did when it was."""
