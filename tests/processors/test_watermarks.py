@@ -200,15 +200,16 @@ def test_a_tournament_of_two_is_played_out_exactly() -> None:
         assert mark(Candidates(np.log(p)), sequence).probabilities == pytest.approx(expected)
 
 
-def test_layers_that_are_played_together_are_layers_one_after_another() -> None:
-    row = np.random.default_rng(0).standard_normal(3000).astype(np.float32) * 3
+@pytest.mark.parametrize("size", [300, 3000])
+def test_layers_that_are_played_together_are_layers_one_after_another(size: int) -> None:
+    row = np.random.default_rng(0).standard_normal(size).astype(np.float32) * 3
     row[::7] = -np.inf
-    prompt, together = Vocabulary(3000).prompt([0, 1, 2, 0]), SynthIdWatermark(depth=24)
+    prompt, together = Vocabulary(size).prompt([0, 1, 2, 0]), SynthIdWatermark(depth=24)
     expected = Candidates(row).weights.astype(np.float64)
     expected /= expected.sum()
     (context,) = [together.fresh_context(prompt)]
     assert context is not None
-    hashes = absorb(context, np.arange(3000))
+    hashes = absorb(context, np.arange(size))
     for layer in range(24):
         g = (hashes >> np.uint64(63 - layer)) & np.uint64(1)
         expected *= 1 + g - (g * expected).sum()

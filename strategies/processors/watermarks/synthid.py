@@ -15,8 +15,9 @@ from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark
 
-_TOGETHER = 10
-"""Layers that are played at once: so many that there are far fewer kinds of tokens than tokens."""
+_TOGETHER, _FEW = 10, 2048
+"""Layers that are played at once: so many that there are far fewer kinds of tokens than tokens. Up to 2,048 tokens play
+one layer after the other in less time."""
 
 
 @register("synthid_watermark")
@@ -65,7 +66,12 @@ class SynthIdWatermark(Watermark):
         for first in range(0, self.depth, _TOGETHER):
             layers = min(_TOGETHER, self.depth - first)
             kinds = self.kinds(hashes, first, layers)
-            probabilities *= _growth(np.bincount(kinds, probabilities, 2**layers).astype(np.float64), layers)[kinds]
+            if len(kinds) > _FEW:
+                probabilities *= _growth(np.bincount(kinds, probabilities, 2**layers).astype(np.float64), layers)[kinds]
+                continue
+            bits = kinds >> np.arange(layers)[::-1, None] & 1  # (layers, n)
+            for won in bits.astype(np.float64):
+                probabilities *= won + (1 - won).dot(probabilities)  # 1 + g - Σ g p, with no digits lost
         return candidates.with_weights(probabilities)
 
     def detect(self, sequence: Sequence) -> Detection:
