@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,20 +77,17 @@ def _joined(weights: list[ov.Output]) -> ov.Output | None:
     from openvino import opset13 as op
 
     nodes = [each.get_node() for each in weights]
-    kind, heights = nodes[0].get_type_name(), [each.get_partial_shape()[0] for each in weights]
+    kind, height = nodes[0].get_type_name(), sum(each.get_shape()[0] for each in weights if each.get_shape())
     if {node.get_type_name() for node in nodes} != {kind} or len({each.element_type for each in weights}) > 1:
         return None
     if kind == "Constant":
-        arrays = [node.data for node in nodes]
-        if len({array.shape[1:] for array in arrays}) > 1 or arrays[0].ndim == 0:
-            return None
-        return op.constant(np.concatenate(arrays)).output(0)
+        return _stacked(nodes, height)
     if kind == "Reshape":
         source = _joined([node.input_value(0) for node in nodes])
         if source is None:
             return None
-        shape = [sum(height.get_length() for height in heights), *list(weights[0].get_shape())[1:]]
-        return op.reshape(source, np.array(shape, np.int64), False).output(0)
+        shape = np.array([height, *list(weights[0].get_shape())[1:]], np.int64)
+        return op.reshape(source, shape, False).output(0)
     if kind not in ("Convert", "Multiply", "Subtract"):
         return None
     sources = [_joined(list(column)) for column in zip(*map(_sources, nodes), strict=True)]
@@ -98,6 +96,20 @@ def _joined(weights: list[ov.Output]) -> ov.Output | None:
     if kind == "Convert":
         return op.convert(sources[0], weights[0].element_type).output(0)
     return (op.multiply if kind == "Multiply" else op.subtract)(*sources).output(0)
+
+
+def _stacked(constants: list[ov.Node], height: int) -> ov.Output | None:
+    """Constants one below the other, as the bytes that they are: NumPy knows neither half bytes nor bf16."""
+    import openvino as ov
+
+    kind = constants[0].output(0).element_type
+    shapes = [list(each.output(0).get_shape()) for each in constants]
+    if not shapes[0] or any(shape[1:] != shapes[0][1:] or prod(shape) * kind.bitwidth % 8 for shape in shapes):
+        return None
+    stacked = ov.Tensor(kind, ov.Shape([height, *shapes[0][1:]]))  # has memory of its own, which the constant keeps
+    stored = [each.data.reshape(-1).view(np.uint8) for each in constants]
+    np.concatenate(stored, out=stacked.data.reshape(-1).view(np.uint8))
+    return ov.op.Constant(stacked).output(0)
 
 
 def _sign(subtract: ov.Node) -> None:

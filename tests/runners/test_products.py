@@ -61,16 +61,25 @@ def test_three_products_of_the_same_states_become_one_with_signed_weights(groups
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-3)  # sums of 32 products up to 200 each
 
 
-def test_a_plain_model_of_three_products() -> None:
+@pytest.mark.parametrize("kind", ["f16", "bf16", "u4", "i4"])
+def test_weights_of_any_type_keep_it(kind: str) -> None:
+    import openvino as ov
     from openvino import opset13 as op
 
-    rng = np.random.default_rng(0)
-    model = layer([op.constant(rng.standard_normal((height, WIDTH)).astype(np.float32)) for height in HEIGHTS])
+    rng, element_type = np.random.default_rng(0), getattr(ov.Type, kind)
+
+    def weights(height: int) -> Any:
+        numbers = rng.integers(0, 8, height * WIDTH).tolist()
+        return op.convert(ov.op.Constant(element_type, ov.Shape([height, WIDTH]), numbers), ov.Type.f32)
+
+    model = layer([weights(height) for height in HEIGHTS])
     eased = model.clone()
     ease_products(eased)
     assert kinds(eased).count("MatMul") == 1
+    (stored,) = [node for node in eased.get_ordered_ops() if node.output(0).element_type == element_type]
+    assert list(stored.output(0).shape) == [sum(HEIGHTS), WIDTH]
     for before, after in zip(values(model), values(eased), strict=True):
-        np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(after, before, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["two", "bias", "stored in two ways", "weights that are no constants"])
