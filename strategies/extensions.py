@@ -12,7 +12,7 @@ import numpy as np
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax, logsumexp
+from ovdecode.numerics import log_softmax, logsumexp, top_indices
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -88,7 +88,11 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     if strategy.processors.stages:
         return possible(strategy, log_softmax(logits, total), sequence, count)
     total = logsumexp(logits) if total is None else total
-    return possible(strategy, logits, sequence, count).shifted(-total)
+    if count is None:
+        return possible(strategy, logits, sequence).shifted(-total)
+    best = top_indices(logits, count, sequence.peaks_of(logits))
+    best = best[logits[best] > -np.inf]
+    return Candidates(logits[best] - logits.dtype.type(total), best)
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
