@@ -44,8 +44,8 @@ def _alike(model: ov.Model) -> list[list[ov.Node]]:
 
 def _plain(product: ov.Node) -> bool:
     """Whether it is of states with a weight for each output and input, in this order, and no bias is added to it."""
-    attributes = product.get_attributes()
-    if attributes["transpose_a"] or not attributes["transpose_b"] or product.input_value(1).partial_shape.is_dynamic:
+    attributes, weights = product.get_attributes(), product.input_value(1).partial_shape
+    if attributes["transpose_a"] or not attributes["transpose_b"] or weights.is_dynamic or len(weights) != 2:
         return False
     readers = [each.get_node() for each in product.output(0).get_target_inputs()]
     return not any(

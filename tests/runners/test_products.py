@@ -82,7 +82,9 @@ def test_weights_of_any_type_keep_it(kind: str) -> None:
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["two", "bias", "stored in two ways", "weights that are no constants"])
+@pytest.mark.parametrize(
+    "case", ["two", "bias", "stored in two ways", "weights that are no constants", "several of each"]
+)
 def test_what_is_left_as_it_is(case: str) -> None:
     from openvino import opset13 as op
 
@@ -94,6 +96,8 @@ def test_what_is_left_as_it_is(case: str) -> None:
         weights[1] = stored(rng, HEIGHTS[1], groups=False)
     elif case == "weights that are no constants":
         weights[1] = op.relu(weights[1])
+    elif case == "several of each":
+        weights = [op.unsqueeze(each, np.array([0], np.int64)) for each in weights]  # as experts are stored
     model = layer(weights, bias=case == "bias")
     before = kinds(model).count("MatMul")
     ease_products(model)
