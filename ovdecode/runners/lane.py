@@ -21,6 +21,8 @@ from ovdecode.runners.tensors import Outputs, sealed
 class Lane:
     """Runs requests that are all plain, or all rich, on a graph that is compiled for them.
 
+    Inferences are filled up with tokens that nobody asks about, so that their number seldom changes (`Steady`).
+
     What changes the bits of a row was found by experiment, and is tested on every machine when a model is loaded:
 
     - A sequence that brings one new token takes another attention kernel than one that brings several. So every token
