@@ -62,51 +62,53 @@ def _join(products: list[ov.Node]) -> None:
     """Make one product of several, unless their weights are stored in different ways."""
     from openvino import opset13 as op
 
-    weights = _joined([product.input_value(1) for product in products])
+    heights = [product.output(0).partial_shape[-1].get_length() for product in products]
+    weights = _joined([product.input_value(1) for product in products], heights)
     if weights is None:
         return
-    sizes = [product.output(0).partial_shape[-1].get_length() for product in products]
     joined = op.matmul(products[0].input_value(0), weights, False, True)
-    parts = op.variadic_split(joined, np.array(-1, np.int64), np.array(sizes, np.int64))
+    parts = op.variadic_split(joined, np.array(-1, np.int64), np.array(heights, np.int64))
     for product, part in zip(products, parts.outputs(), strict=True):
         product.output(0).replace(part)
 
 
-def _joined(weights: list[ov.Output]) -> ov.Output | None:
-    """Weights one below the other: constants, or what the same operations make of them; None if those differ."""
+def _joined(weights: list[ov.Output], heights: list[int]) -> ov.Output | None:
+    """Weights of these heights one below the other: constants, or what the same operations make of them; None if those
+    differ."""
     from openvino import opset13 as op
 
     nodes = [each.get_node() for each in weights]
-    kind, height = nodes[0].get_type_name(), sum(each.get_shape()[0] for each in weights if each.get_shape())
+    kind = nodes[0].get_type_name()
     if {node.get_type_name() for node in nodes} != {kind} or len({each.element_type for each in weights}) > 1:
         return None
     if kind == "Constant":
-        return _stacked(nodes, height)
+        return _stacked(nodes, heights)
+    if kind not in ("Convert", "Multiply", "Reshape", "Subtract"):
+        return None
+    count = 1 if kind == "Reshape" else len(nodes[0].inputs())  # the shape is no weight
+    sources = [_joined([node.input_value(place) for node in nodes], heights) for place in range(count)]
+    if any(source is None for source in sources):
+        return None
     if kind == "Reshape":
-        source = _joined([node.input_value(0) for node in nodes])
-        if source is None:
-            return None
-        shape = np.array([height, *list(weights[0].get_shape())[1:]], np.int64)
-        return op.reshape(source, shape, False).output(0)
-    if kind not in ("Convert", "Multiply", "Subtract"):
-        return None
-    sources = [_joined(list(column)) for column in zip(*map(_sources, nodes), strict=True)]
-    if None in sources:
-        return None
+        shape = [sum(heights), *list(weights[0].get_shape())[1:]]
+        return op.reshape(sources[0], np.array(shape, np.int64), False).output(0)
     if kind == "Convert":
         return op.convert(sources[0], weights[0].element_type).output(0)
     return (op.multiply if kind == "Multiply" else op.subtract)(*sources).output(0)
 
 
-def _stacked(constants: list[ov.Node], height: int) -> ov.Output | None:
+def _stacked(constants: list[ov.Node], heights: list[int]) -> ov.Output | None:
     """Constants one below the other, as the bytes that they are: NumPy knows neither half bytes nor bf16."""
     import openvino as ov
 
     kind = constants[0].output(0).element_type
     shapes = [list(each.output(0).get_shape()) for each in constants]
-    if not shapes[0] or any(shape[1:] != shapes[0][1:] or prod(shape) * kind.bitwidth % 8 for shape in shapes):
+    width = shapes[0][1:]
+    if any(shape != [height, *width] for shape, height in zip(shapes, heights, strict=True)):
+        return None  # one scale for all rows, say
+    if any(prod(shape) * kind.bitwidth % 8 for shape in shapes):
         return None
-    stacked = ov.Tensor(kind, ov.Shape([height, *shapes[0][1:]]))  # has memory of its own, which the constant keeps
+    stacked = ov.Tensor(kind, ov.Shape([sum(heights), *width]))  # has memory of its own, which the constant keeps
     stored = [each.data.reshape(-1).view(np.uint8) for each in constants]
     np.concatenate(stored, out=stacked.data.reshape(-1).view(np.uint8))
     return ov.op.Constant(stacked).output(0)

@@ -83,7 +83,7 @@ def test_weights_of_any_type_keep_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["two", "bias", "stored in two ways", "weights that are no constants", "several of each"]
+    "case", ["two", "bias", "stored in two ways", "weights that are no constants", "several of each", "one scale"]
 )
 def test_what_is_left_as_it_is(case: str) -> None:
     from openvino import opset13 as op
@@ -96,6 +96,9 @@ def test_what_is_left_as_it_is(case: str) -> None:
         weights[1] = stored(rng, HEIGHTS[1], groups=False)
     elif case == "weights that are no constants":
         weights[1] = op.relu(weights[1])
+    elif case == "one scale":
+        scale = op.constant(np.full((1, 1), 0.5, np.float32))
+        weights = [op.multiply(each, scale) for each in weights]
     elif case == "several of each":
         weights = [op.unsqueeze(each, np.array([0], np.int64)) for each in weights]  # as experts are stored
     model = layer(weights, bias=case == "bias")
