@@ -90,7 +90,7 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     total = logsumexp(logits) if total is None else total
     if count is None:
         return possible(strategy, logits, sequence).shifted(-total)
-    best = top_indices(logits, count, sequence.peaks_of(logits))
+    best = top_indices(logits, count, sequence.peaks_of(logits))  # the model's own logits need no further look
     best = best[logits[best] > -np.inf]
     return Candidates(logits[best] - logits.dtype.type(total), best)
 

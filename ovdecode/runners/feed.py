@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from ovdecode.runners.graph import WANTED_ROWS
 
-COMPANY = 2
-"""Tokens that make up, as one sequence, for however many sequences are missing in an inference."""
-
 
 class Feed:
     """The inputs of one inference of a paged model, gathered sequence by sequence.

@@ -11,11 +11,14 @@ import numpy as np
 
 from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import Pending
-from ovdecode.runners.feed import COMPANY, Feed
+from ovdecode.runners.feed import Feed
 from ovdecode.runners.paged_graph import PagedGraph
 from ovdecode.runners.pages import PageCache, Placement
 from ovdecode.runners.steady import Steady
 from ovdecode.runners.tensors import Outputs, sealed
+
+COMPANY = 2
+"""Tokens that make up, as one sequence, for however many sequences are missing in an inference."""
 
 
 class Lane:
