@@ -31,13 +31,10 @@ class BareLoop:
     def __init__(self, model: od.Model, prompts: list[list[int]], steps: int) -> None:
         assert isinstance(model.runner, PagedRunner)
         lane = model.runner._lanes[False]
-        compiled = lane.graph._request.get_compiled_model()
-        self._request = compiled.create_infer_request()
-        for port in compiled.inputs:
-            if "cache" in port.any_name:
-                self._request.set_tensor(port, lane.graph._request.get_tensor(port))
+        self._request = lane.graph._request.get_compiled_model().create_infer_request()
+        lane.graph.memory.bind(self._request)
         self._count, self._past, self._steps = len(prompts), len(prompts[0]), steps
-        self._pages = -(-(self._past + steps) // lane.graph.page_size)  # of one prompt
+        self._pages = -(-(self._past + steps) // lane.graph.memory.page_size)  # of one prompt
         self._taken = [lane.cache.take(None) for _ in range(self._count * self._pages)]
         self._tables = np.array([page.number for page in self._taken], np.int32)
         tokens = np.array(prompts, np.int64)  # (count, past)

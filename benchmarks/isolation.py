@@ -111,7 +111,7 @@ class Company:
         load = partial(od.load, "smollm2", precision=precision, threads=threads)
         self.ample = load()
         assert isinstance(self.ample.runner, PagedRunner)
-        page_bytes = self.ample.runner._lanes[False].graph.page_bytes
+        page_bytes = self.ample.runner._lanes[False].graph.memory.page_bytes
         self.small = load(cache_bytes=SMALL_CACHE * page_bytes)
         self.alone: dict[Case, dict[str, str]] = {}
 

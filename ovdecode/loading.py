@@ -109,7 +109,7 @@ def _make_runner(
 ) -> ModelRunner:
     from ovdecode.runners.graph import model_form
     from ovdecode.runners.model_file import ModelFile
-    from ovdecode.runners.paged_graph import CacheTooSmall
+    from ovdecode.runners.page_memory import CacheTooSmall
     from ovdecode.runners.paging import PagingUnsupported
     from ovdecode.runners.precision import self_test
 

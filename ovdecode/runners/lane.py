@@ -13,7 +13,7 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.runners.base import Pending
 from ovdecode.runners.feed import Feed
 from ovdecode.runners.paged_graph import PagedGraph
-from ovdecode.runners.pages import PageCache, Placement
+from ovdecode.runners.pages import PageCache, PageCopy, Placement
 from ovdecode.runners.steady import Steady
 from ovdecode.runners.tensors import Outputs, sealed
 
@@ -41,12 +41,12 @@ class Lane:
     """
 
     def __init__(self, graph: PagedGraph) -> None:
-        self.graph = graph
+        self.graph, memory = graph, graph.memory
         self._even = graph.even_rows
         self._sequences, self._rows = (0, 1) if self._even is None else (max(2, graph.threads), self._even.start)
         self._steady = Steady(sys.maxsize if self._even is None else self._even[-1])
-        self.cache = PageCache(graph.pages - 1, graph.page_size, graph.rewritable)
-        self._filler = np.array([graph.pages - 1], np.int32)  # the last page is the lane's own
+        self.cache = PageCache(memory.pages - 1, memory.page_size, memory.rewritable)
+        self._filler = np.array([memory.pages - 1], np.int32)  # the last page is the lane's own
 
     @property
     def in_use(self) -> int:
@@ -66,7 +66,7 @@ class Lane:
         and start the last."""
         wanted = [(request.sequence, _first(request)) for request in requests]
         self.cache.reserve(wanted)
-        copies: list[tuple[int, int]] = []
+        copies: list[PageCopy] = []
         placements = [self.cache.place(sequence, first, copies) for sequence, first in wanted]
         self.graph.copy_pages(copies)
         layers = {layer for request in requests for layer in request.layers}
@@ -112,7 +112,7 @@ class Lane:
             for position, token in enumerate(tokens, first):
                 if len(feeds[-1]) + COMPANY == self._even[-1]:
                     feeds.append(Feed())
-                pages = table[: position // self.graph.page_size + 1]
+                pages = table[: position // self.cache.size + 1]
                 feeds[-1].add([token], position, pages, int(position >= length - request.rows))
         return feeds
 

@@ -57,7 +57,7 @@ class PagedRunner(LanedRunner[Lane]):
         self._options, self._cache_bytes = (device, precision, properties or {}), cache_bytes
         super().__init__(model, precision, context_length)
         graph = self._lanes[False].graph
-        self.vocab_size, self.token_bytes = graph.vocab_size, graph.page_bytes // graph.page_size
+        self.vocab_size, self.token_bytes = graph.vocab_size, graph.memory.page_bytes // graph.memory.page_size
 
     def recompute(self, tokens: NDArray[np.int64], request: Forward) -> Answer:
         """Answer on a tree of its own, which shares nothing with any sequence in the cache."""
@@ -79,7 +79,7 @@ class PagedRunner(LanedRunner[Lane]):
     @property
     def cache_bytes(self) -> int:
         """Bytes in the pages that living sequences hold."""
-        return sum(lane.in_use * lane.graph.page_bytes for lane in self._lanes.values())
+        return sum(lane.in_use * lane.graph.memory.page_bytes for lane in self._lanes.values())
 
     def _like(self, model: ModelSource) -> PagedRunner:
         return PagedRunner(model, *self._options, cache_bytes=self._cache_bytes, context_length=self.context_length)

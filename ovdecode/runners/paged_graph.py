@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import ConfigurationError
 from ovdecode.runners.base import Precision
 from ovdecode.runners.graph import WANTED_ROWS, add_statistics, expose_hidden, gather_before_head, head_model
 from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
-from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size, to_paged
+from ovdecode.runners.page_memory import PageMemory
+from ovdecode.runners.pages import PageCopy
+from ovdecode.runners.paging import to_paged
 from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting, quantise_by_token
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.products import ease_products
@@ -25,14 +25,6 @@ from ovdecode.runners.tensors import Outputs, Tensors, sealed
 
 if TYPE_CHECKING:
     import openvino as ov
-
-LEAST_PAGES = 10
-"""How many pages the self-test needs, the lane's own among them."""
-_SAME_SIZE: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.float32}
-
-
-class CacheTooSmall(ConfigurationError):
-    """`cache_bytes` is less than the self-test needs."""
 
 
 class PagedGraph:
@@ -46,6 +38,7 @@ class PagedGraph:
         hidden: also output the residual stream after every layer, and what enters the LM head.
 
     Attributes:
+        memory: of the cache.
         even_rows: among how many rows a row keeps its bits; None in `fast`, which promises no bits.
     """
 
@@ -84,9 +77,10 @@ class PagedGraph:
         if cache and isinstance(model, ModelFile) and device == "CPU":
             form = "hidden" if hidden else "plain"
             self.prepared = PreparedGraph(core, Path(cache), model.identity, device, options, form)
-            compiled = self.prepared.compile(build)
+            compiled, self.memory = self.prepared.compile(build, cache_bytes)
         else:
             compiled = core.compile_model(build(), device, options)
+            self.memory = PageMemory(compiled, cache_bytes)
         check_compiled(precision, wanted, compiled)
         self.even_rows: range | None = None
         if precision != "fast":
@@ -96,22 +90,8 @@ class PagedGraph:
 
             self.even_rows = find() if self.prepared is None else self.prepared.even_rows(find)
         self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
-        layouts = cache_layouts(compiled)
-        self.page_size = page_size(*layouts)
-        self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in layouts)
-        self.rewritable = all(layout.block[1] == self.page_size for layout in layouts)
-        self.pages = cache_bytes // self.page_bytes
-        if self.pages < LEAST_PAGES:
-            raise CacheTooSmall(
-                f"`cache_bytes` must be at least {LEAST_PAGES * self.page_bytes}, {LEAST_PAGES} pages of "
-                f"{self.page_bytes} bytes, got {cache_bytes}"
-            )
-        self._memory = [_memory(layout, self.pages) for layout in layouts]
         self._request = compiled.create_infer_request()
-        for layout, memory in zip(layouts, self._memory, strict=True):
-            shape = ov.Shape([self.pages, *layout.block])
-            for port, layer in zip(layout.ports, memory, strict=True):
-                self._request.set_tensor(port, ov.Tensor(layer, shape, layout.element_type))
+        self.memory.bind(self._request)
         self._tensors = Tensors(self._request, (port.any_name for port in compiled.outputs))
         self.vocab_size = self._tensors.widths["logits"][0]
 
@@ -132,28 +112,15 @@ class PagedGraph:
 
         return wait
 
-    def copy_pages(self, copies: list[tuple[int, int]]) -> None:
-        """Copy blocks, (from, to), for all layers."""
+    def copy_pages(self, copies: list[PageCopy]) -> None:
+        """Copy pages, in all layers."""
         if copies:
             self._request.wait()  # one that was abandoned may still write where pages are free again
-        for source, target in copies:
-            for memory in self._memory:
-                memory[:, target] = memory[:, source]
+        for copy in copies:
+            self.memory.copy(*copy)
 
     def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
         logits: NDArray[np.float32] = self._head.infer({"hidden": hidden})["logits"].copy()
         logits.flags.writeable = False
         return logits
-
-
-def _memory(layout: CacheLayout, pages: int) -> NDArray[Any]:
-    """Memory, (layers, pages, elements of a block); no page of it exists until it is written."""
-    kind = np.dtype(_SAME_SIZE[layout.element_type.size])
-    shape = (len(layout.ports), pages, int(np.prod(layout.block)))
-    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    reserved = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize, **own)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # The system would make two megabytes at once, for the keys and for the values of every layer.
-        reserved.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(reserved, kind).reshape(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -44,6 +45,14 @@ class Page:
         while len(self.writers) > slot and self.writers[-1]() is None:
             self.writers.pop()
         return len(self.writers) <= slot
+
+
+class PageCopy(NamedTuple):
+    """The first `tokens` of page `source` are to be those of page `target`."""
+
+    source: int
+    target: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -107,18 +116,19 @@ class PageCache:
         """How many of its tokens are not in the cache."""
         return sequence.length - self.cached(sequence, sequence.length)[0].length
 
-    def place(self, sequence: Sequence, first: int, copies: list[tuple[int, int]]) -> Placement:
+    def place(self, sequence: Sequence, first: int, copies: list[PageCopy]) -> Placement:
         """Give every token from position `first` on, and every one before that is not in the cache, a slot to write.
 
-        A page that another sequence goes on with, or writes in this same inference, is copied: (from, to) is added to
+        A page that another sequence goes on with, or writes in this same inference, is copied: that is added to
         `copies`. Nothing is in the cache until `store` is called with the placement.
         """
         known, page, copy = self._begin(sequence, first)
         start = min(first, known.length)
         if page is not None and copy:
             original, page = page, self.take(page.prefix)
-            page.writers = original.writers[: known.length % self.size]
-            copies.append((original.number, page.number))
+            tokens = known.length % self.size
+            page.writers = original.writers[:tokens]
+            copies.append(PageCopy(original.number, page.number, tokens))
         placed = []
         for node in sequence.path(known.length):
             if page is None or node.length % self.size == 1:

@@ -97,8 +97,11 @@ def _check_paged(model: ov.Model) -> None:
         )
 
 
-def cache_layouts(compiled: ov.CompiledModel) -> tuple[CacheLayout, CacheLayout]:
-    """Return how a compiled paged model wants its key and its value cache, by the device and its properties.
+def cache_layouts(model: ov.Model | ov.CompiledModel) -> tuple[CacheLayout, CacheLayout]:
+    """Return how a paged model wants its key and its value cache, by the device and its properties.
+
+    Args:
+        model: compiled, or as a device has optimised it.
 
     Raises:
         PagingUnsupported: blocks have no static shape, or layers differ in it.
@@ -106,7 +109,7 @@ def cache_layouts(compiled: ov.CompiledModel) -> tuple[CacheLayout, CacheLayout]
 
     def layout(kind: str) -> CacheLayout:
         prefix = f"{kind}_cache."
-        ports = {name: port for port in compiled.inputs for name in port.names if name.startswith(prefix)}
+        ports = {name: port for port in model.inputs for name in port.names if name.startswith(prefix)}
         names = sorted(ports, key=lambda name: int(name.removeprefix(prefix)))
         shapes = {str(list(ports[name].partial_shape)[1:]) for name in names}
         types = {ports[name].element_type.get_type_name() for name in names}

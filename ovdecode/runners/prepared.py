@@ -24,7 +24,7 @@ import numpy as np
 from ovdecode.models.atomic import exclusive, publish_folder, scratch_beside
 from ovdecode.runners.anatomy import ATTENTION_TYPES
 from ovdecode.runners.graph import WANTED_ROWS
-from ovdecode.runners.paging import cache_layouts
+from ovdecode.runners.page_memory import CacheTooSmall, PageMemory
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -59,30 +59,41 @@ class PreparedGraph:
         told = [identity, version, *map(str, machine), str(_processors()), device, str(settings), form, _code()]
         self.folder = cache / f"paged-{sha256(json.dumps(told).encode()).hexdigest()[:32]}"
 
-    def compile(self, build: Callable[[], ov.Model]) -> ov.CompiledModel:
-        """The compiled graph: the one that is kept, or else what is built here, which is kept from now on."""
+    def compile(self, build: Callable[[], ov.Model], cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory]:
+        """The compiled graph: the one that is kept, or else what is built here, which is kept from now on.
+
+        Args:
+            build: makes the graph.
+            cache_bytes: bound on the memory of its cache, which comes with it.
+
+        Raises:
+            CacheTooSmall: see `PageMemory`.
+        """
         new = not (self.folder / _GRAPH).exists()
-        if (found := self._kept()) is not None:
+        if (found := self._kept(cache_bytes)) is not None:
             return found
         if (self.folder / _UNUSABLE).exists() or not _writable(self.folder.parent):
-            return self._compile(build())
+            compiled = self._compile(build())
+            return compiled, PageMemory(compiled, cache_bytes)
         with exclusive(self.folder), scratch_beside(self.folder) as scratch:
-            if new and (found := self._kept()) is not None:  # another process was first
+            if new and (found := self._kept(cache_bytes)) is not None:  # another process was first
                 return found
             graph = build()
             heads = _heads(graph)
             compiled, xml = self._compile_and_export(graph, scratch)
+            memory = PageMemory(compiled, cache_bytes)
             kept = scratch / "kept"
             kept.mkdir()
             try:
-                compiled = self._prepare(compiled, xml, heads, scratch, kept)
+                self._keep(xml, heads, scratch, kept)
+                compiled, memory = self._prepare(compiled, memory, kept)
             except (RuntimeError, ValueError, KeyError, OSError) as error:
                 log.warning("the optimised graph can't be kept, so that every start will take as long: %s", error)
                 shutil.rmtree(kept)
                 kept.mkdir()
                 (kept / _UNUSABLE).write_text(str(error), encoding="utf-8")
             publish_folder(kept, self.folder)
-            return compiled
+            return compiled, memory
 
     @property
     def tested(self) -> bool:
@@ -105,20 +116,22 @@ class PreparedGraph:
             note.write_text(f"{rows[0]} {rows[-1]}", encoding="utf-8")
         return rows
 
-    def _kept(self) -> ov.CompiledModel | None:
+    def _kept(self, cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory] | None:
         """What is kept, if it still says what it did when it was."""
         if not (self.folder / _GRAPH).exists():
             return None
         try:
-            compiled = self._read(self.folder)
-            same = _probe(compiled, [45]) == (self.folder / _PROBE).read_bytes()
+            compiled, memory = self._read(self.folder, cache_bytes)
+            same = _probe(compiled, memory, [45]) == (self.folder / _PROBE).read_text(encoding="utf-8")
+        except CacheTooSmall:
+            raise
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             log.warning("`%s` can't be used, so the graph is compiled again: %s", self.folder, error)
             return None
         if not same:
             log.warning("`%s` has other logits now, so the graph is compiled again", self.folder)
             return None
-        return compiled
+        return compiled, memory
 
     def _compile_and_export(self, graph: ov.Model, scratch: Path) -> tuple[ov.CompiledModel, bytes]:
         """Compile into a cache in `scratch`; also what OpenVINO writes there about the graph, in XML."""
@@ -132,32 +145,35 @@ class PreparedGraph:
         compiled = self._core.compile_model(graph, self._device, {**self._options, **cached})
         return compiled, seen[-1] if seen else b""
 
-    def _prepare(
-        self, direct: ov.CompiledModel, xml: bytes, heads: dict[str, dict[str, int]], scratch: Path, kept: Path
-    ) -> ov.CompiledModel:
-        """Fill the folder `kept` from the cache in `scratch`, and compile from it."""
+    def _keep(self, xml: bytes, heads: dict[str, dict[str, int]], scratch: Path, kept: Path) -> None:
+        """Fill the folder `kept` from the cache in `scratch`."""
         (blob,) = (scratch / "blob").glob("*.blob")
         with blob.open("rb") as source, (kept / _WEIGHTS).open("wb") as target:
             (kept / _GRAPH).write_bytes(_repack(source, xml, target))
         (kept / _HEADS).write_text(json.dumps(heads), encoding="utf-8")
-        compiled = self._read(kept)
-        at_once = _probe(compiled, [45])
-        (kept / _PROBE).write_bytes(at_once)
-        if cache_layouts(compiled) != cache_layouts(direct) or [at_once, _probe(compiled, [44, 1])] != [
-            _probe(direct, [45]),
-            _probe(direct, [44, 1]),
-        ]:
-            raise ValueError("compiled once more, it has other logits")
-        return compiled
 
-    def _read(self, folder: Path) -> ov.CompiledModel:
+    def _prepare(
+        self, direct: ov.CompiledModel, memory: PageMemory, kept: Path
+    ) -> tuple[ov.CompiledModel, PageMemory]:
+        """Compile what is kept, and make sure that it does what `direct` does."""
+        compiled, own = self._read(kept, memory.pages * memory.page_bytes)
+        if own.layouts != memory.layouts or any(
+            _probe(compiled, own, pieces) != _probe(direct, memory, pieces) for pieces in ([44, 1], [45])
+        ):
+            raise ValueError("compiled once more, it has other logits")
+        (kept / _PROBE).write_text(_probe(compiled, own, [45]), encoding="utf-8")
+        return compiled, own
+
+    def _read(self, folder: Path, cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory]:
         graph = self._core.read_model(folder / _GRAPH)
         heads = json.loads((folder / _HEADS).read_text(encoding="utf-8"))
         for node in _attentions(graph):
             info = node.get_rt_info()
             for name, value in heads[node.get_friendly_name()].items():
                 info[name] = value
-        return self._compile(graph)
+        memory = PageMemory(graph, cache_bytes)
+        memory.place(graph)
+        return self._compile(graph), memory
 
 
 def _repack(blob: BinaryIO, graph: bytes, weights: BinaryIO) -> bytes:
@@ -189,15 +205,15 @@ def _heads(graph: ov.Model) -> dict[str, dict[str, int]]:
     return {name: {key: int(about[key].astype(int)) for key in _HEAD_INFO} for name, about in info.items()}
 
 
-def _probe(compiled: ov.CompiledModel, pieces: list[int]) -> bytes:
-    """The bits of what the graph says after a few tokens, fed in pieces of these lengths."""
-    import openvino as ov
-
+def _probe(compiled: ov.CompiledModel, memory: PageMemory, pieces: list[int]) -> str:
+    """A digest of what the graph says after a few tokens, fed in pieces of these lengths, and of what that leaves in
+    the memory, which is empty before."""
     request = compiled.create_infer_request()
-    for layout in cache_layouts(compiled):
-        for port in layout.ports:
-            request.set_tensor(port, ov.Tensor(layout.element_type, ov.Shape([2, *layout.block])))
-    past, said = 0, b""
+    memory.bind(request)
+    pages = [array[:, :2] for array in memory.arrays]
+    for page in pages:
+        page[:] = 0
+    past, digest = 0, sha256()
     for length in pieces:
         ends = np.array([0, length], np.int32)
         feed = {
@@ -211,9 +227,12 @@ def _probe(compiled: ov.CompiledModel, pieces: list[int]) -> bytes:
             WANTED_ROWS: np.array([length - 1] * 2, np.int64),
         }
         found = request.infer(feed)
-        said = b"".join(found[port].tobytes() for port in compiled.outputs)
+        for port in compiled.outputs:
+            digest.update(found[port].tobytes())
         past += length
-    return said
+    for page in pages:
+        digest.update(page.tobytes())
+    return digest.hexdigest()
 
 
 def _processors() -> int:

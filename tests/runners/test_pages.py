@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ovdecode.errors import CacheError
-from ovdecode.runners.pages import PageCache, Placement
+from ovdecode.runners.pages import PageCache, PageCopy, Placement
 from ovdecode.sequence import Sequence
 from ovdecode.vocabulary import Vocabulary
 
@@ -31,7 +31,7 @@ class Memory:
         self.cache = PageCache(pages, SIZE, rewritable)
         self.at_least = at_least
         self.blocks: list[list[tuple[int, ...] | None]] = [[None] * SIZE for _ in range(pages)]
-        self.copied: list[tuple[int, int]] = []
+        self.copied: list[PageCopy] = []
         self.computed = 0
 
     def wanted(self, sequences: list[Sequence], rows: int = 1) -> list[tuple[Sequence, int]]:
@@ -42,11 +42,11 @@ class Memory:
         wanted = self.wanted(sequences, rows)
         assert self.cache.fits(wanted) == len(wanted)
         self.cache.reserve(wanted)
-        copies: list[tuple[int, int]] = []
+        copies: list[PageCopy] = []
         placements = [self.cache.place(sequence, first, copies) for sequence, first in wanted]
         self.copied = copies
-        for source, target in copies:
-            self.blocks[target] = list(self.blocks[source])
+        for source, target, tokens in copies:
+            self.blocks[target] = self.blocks[source][:tokens] + [None] * (SIZE - tokens)
         if not fails:
             self.write(wanted, placements)
             for placement in placements:

@@ -174,7 +174,7 @@ def test_a_self_test_that_fails_is_not_remembered(
 @pytest.mark.parametrize("precision", ["fast", "exact"])
 def test_the_least_cache_that_works(tiny: Path, tmp_path: Path, precision: Any) -> None:
     """A cache of 4 to 9 pages failed inside the self-test; one of fewer was refused by another error."""
-    page = paged(load(tiny, tmp_path, precision=precision)).graph.page_bytes
+    page = paged(load(tiny, tmp_path, precision=precision)).graph.memory.page_bytes
     shutil.rmtree(tmp_path)  # or the self-test, which needs the room, is not done again
     model = load(tiny, tmp_path, precision=precision, cache_bytes=10 * page)
     assert paged(model).cache.pages == 9
@@ -186,7 +186,7 @@ def test_the_least_cache_that_works(tiny: Path, tmp_path: Path, precision: Any) 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what becomes of a mapping")
 def test_the_memory_of_the_cache_comes_in_small_pages(tiny: Path, tmp_path: Path) -> None:
     """The first token of a prompt took two megabytes for the keys and for the values of each layer, 120 in all."""
-    for memory in paged(load(tiny, tmp_path)).graph._memory:
+    for memory in paged(load(tiny, tmp_path)).graph.memory.arrays:
         begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
         flags = ""
         for line in Path("/proc/self/smaps").read_text().splitlines():

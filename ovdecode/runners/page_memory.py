@@ -1,0 +1,105 @@
+"""The memory of a paged cache: an input of the graph for every layer, or a part of the graph."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovdecode.errors import ConfigurationError
+from ovdecode.runners.paging import CacheLayout, cache_layouts, page_size
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+LEAST_PAGES = 10
+"""How many pages the self-test needs, the lane's own among them."""
+_SAME_SIZE: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.float32}
+
+
+class CacheTooSmall(ConfigurationError):
+    """`cache_bytes` is less than the self-test needs."""
+
+
+class PageMemory:
+    """Keys and values of all layers, page by page. No page of it takes memory until it is written.
+
+    Args:
+        model: a paged model that says how its cache is laid out: a compiled one, or the graph that a device made of it.
+        cache_bytes: bound on keys and values together.
+
+    Attributes:
+        layouts: of keys and of values.
+        page_size: tokens in a page.
+        page_bytes: bytes of a page in all layers.
+        pages: how many there are.
+        rewritable: whether each token of a page is written alone, and its neighbours stay as they are.
+        arrays: one for keys and one for values, (layers, pages, *block).
+
+    Raises:
+        CacheTooSmall: if there is no room for the least number of pages.
+    """
+
+    def __init__(self, model: ov.Model | ov.CompiledModel, cache_bytes: int) -> None:
+        self.layouts = cache_layouts(model)
+        self.page_size = page_size(*self.layouts)
+        self.page_bytes = sum(layout.block_bytes * len(layout.ports) for layout in self.layouts)
+        self.rewritable = all(layout.block[1] == self.page_size for layout in self.layouts)
+        self.pages = cache_bytes // self.page_bytes
+        if self.pages < LEAST_PAGES:
+            raise CacheTooSmall(
+                f"`cache_bytes` must be at least {LEAST_PAGES * self.page_bytes}, {LEAST_PAGES} pages of "
+                f"{self.page_bytes} bytes, got {cache_bytes}"
+            )
+        self.arrays = [_reserved(layout, self.pages) for layout in self.layouts]
+
+    def place(self, graph: ov.Model) -> None:
+        """Make the memory a part of a graph, where it is made of bytes.
+
+        An inference looks at each of its inputs, which takes 5 % of a step with one token. (Constants of wider numbers
+        are searched for very small ones when a graph is compiled, all gigabytes: so they stay inputs.)
+        """
+        import openvino as ov
+
+        if any(array.itemsize > 1 for array in self.arrays):
+            return
+        for port, tensor in self._tensors():
+            parameter = graph.input(port).get_node()
+            parameter.output(0).replace(ov.op.Constant(tensor, shared_memory=True).output(0))
+            graph.remove_parameter(parameter)
+
+    def bind(self, request: ov.InferRequest) -> None:
+        """Make the memory the input of a request, unless it is a part of the graph."""
+        names = {name for port in request.get_compiled_model().inputs for name in port.names}
+        for port, tensor in self._tensors():
+            if port in names:
+                request.set_tensor(port, tensor)
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of a page to another."""
+        end = tokens if self.rewritable else None
+        for array in self.arrays:
+            array[:, target, :, :end] = array[:, source, :, :end]
+
+    def _tensors(self) -> Iterator[tuple[str, ov.Tensor]]:
+        """The memory of each layer, by the name of its input."""
+        import openvino as ov
+
+        for layout, array in zip(self.layouts, self.arrays, strict=True):
+            for port, layer in zip(layout.ports, array, strict=True):
+                yield port, ov.Tensor(layer, ov.Shape(layer.shape), layout.element_type)
+
+
+def _reserved(layout: CacheLayout, pages: int) -> NDArray[Any]:
+    """Memory, (layers, pages, *block)."""
+    kind = np.dtype(_SAME_SIZE[layout.element_type.size])
+    shape = (len(layout.ports), pages, *layout.block)
+    own = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    reserved = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize, **own)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # The system would make two megabytes at once, for the keys and for the values of every layer.
+        reserved.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(reserved, kind).reshape(shape)
