@@ -27,6 +27,8 @@ class CacheTooSmall(ConfigurationError):
 class PageMemory:
     """Keys and values of all layers, page by page. No page of it takes memory until it is written.
 
+    It must live as long as whatever reads it: neither a graph nor a request keeps it alive.
+
     Args:
         model: a paged model that says how its cache is laid out: a compiled one, or the graph that a device made of it.
         cache_bytes: bound on keys and values together.

@@ -77,10 +77,10 @@ class PagedGraph:
         if cache and isinstance(model, ModelFile) and device == "CPU":
             form = "hidden" if hidden else "plain"
             self.prepared = PreparedGraph(core, Path(cache), model.identity, device, options, form)
-            compiled, self.memory = self.prepared.compile(build, cache_bytes)
+            compiled, memory = self.prepared.compile(build, cache_bytes)
         else:
             compiled = core.compile_model(build(), device, options)
-            self.memory = PageMemory(compiled, cache_bytes)
+            memory = PageMemory(compiled, cache_bytes)
         check_compiled(precision, wanted, compiled)
         self.even_rows: range | None = None
         if precision != "fast":
@@ -91,9 +91,10 @@ class PagedGraph:
             self.even_rows = find() if self.prepared is None else self.prepared.even_rows(find)
         self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
         self._request = compiled.create_infer_request()
-        self.memory.bind(self._request)
+        memory.bind(self._request)
         self._tensors = Tensors(self._request, (port.any_name for port in compiled.outputs))
         self.vocab_size = self._tensors.widths["logits"][0]
+        self.memory = memory  # the last, so that it goes after the request: an abandoned inference may still write
 
     def start(self, feed: Mapping[str, NDArray[Any]]) -> Callable[[], Outputs]:
         """Start an inference; the call that is returned waits for its outputs, which stay valid while held.

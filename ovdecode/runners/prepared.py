@@ -152,9 +152,7 @@ class PreparedGraph:
             (kept / _GRAPH).write_bytes(_repack(source, xml, target))
         (kept / _HEADS).write_text(json.dumps(heads), encoding="utf-8")
 
-    def _prepare(
-        self, direct: ov.CompiledModel, memory: PageMemory, kept: Path
-    ) -> tuple[ov.CompiledModel, PageMemory]:
+    def _prepare(self, direct: ov.CompiledModel, memory: PageMemory, kept: Path) -> tuple[ov.CompiledModel, PageMemory]:
         """Compile what is kept, and make sure that it does what `direct` does."""
         compiled, own = self._read(kept, memory.pages * memory.page_bytes)
         if own.layouts != memory.layouts or any(

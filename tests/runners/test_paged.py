@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -572,3 +574,15 @@ def test_a_vocabulary_that_the_model_does_not_have(model: od.Model) -> None:
 
 def test_nothing_asked_is_nothing_answered(model: od.Model) -> None:
     assert model.runner.forward([]) == []
+
+
+def test_a_model_may_go_while_an_inference_runs(smollm2_folder: ModelFolder) -> None:
+    """The inference went on writing to memory that was gone with the model, and the process died."""
+    code = """
+import ovdecode as od
+for _ in range(3):
+    model = od.load("smollm2", threads=2, progress=False)
+    model.runner.submit([od.Forward(model.vocabulary.prompt(range(1, 500)))])
+    del model
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -16,6 +16,7 @@ import ovdecode as od
 from ovdecode.models import convert_gguf
 from ovdecode.runners import paged_graph, precision, prepared
 from ovdecode.runners.lane import Lane
+from ovdecode.runners.page_memory import PageMemory
 from ovdecode.runners.paged import PagedRunner
 
 
@@ -157,6 +158,33 @@ def test_a_graph_that_has_other_logits_once_kept_is_not_used(
     assert "the optimised graph can't be kept" in line.getMessage()
     assert work == (["build"] + ["test"] * 6) * 2
     assert not list(kept(tmp_path)[0].glob("graph.*"))
+
+
+@pytest.mark.parametrize(("precision", "inputs"), [("fast", 8), ("exact", 8 + 2 * 2)])
+def test_a_cache_of_bytes_is_no_input_of_the_graph_that_is_kept(
+    tiny: Path, tmp_path: Path, precision: Any, inputs: int
+) -> None:
+    for _ in range(2):
+        graph = paged(load(tiny, tmp_path, precision=precision)).graph
+        assert len(graph._request.get_compiled_model().inputs) == inputs
+
+
+def test_a_device_that_has_a_cache_of_its_own_is_found_out(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would write there, and what is copied from page to page would not be what it has written."""
+    place, others = PageMemory.place, []
+
+    def place_another(memory: PageMemory, graph: Any) -> None:
+        others.append(PageMemory(graph, memory.pages * memory.page_bytes))
+        place(others[-1], graph)
+
+    monkeypatch.setattr(PageMemory, "place", place_another)
+    with caplog.at_level(logging.WARNING, "ovdecode"):
+        model = load(tiny, tmp_path)
+    (line,) = caplog.records
+    assert "the optimised graph can't be kept" in line.getMessage()
+    assert logits(model) == logits(load(tiny, ""))
 
 
 def test_a_self_test_that_fails_is_not_remembered(
