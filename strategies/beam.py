@@ -9,7 +9,6 @@ from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
 from ovdecode.strategies.beams import BeamStrategy, Search
-from ovdecode.strategies.extensions import Extensions, next_tokens
 from ovdecode.strategy import Decoding
 
 
@@ -46,8 +45,5 @@ class BeamSearch(BeamStrategy):
         search = Search(self, prompt, stop)
         while beams := search.running:
             rows = yield [beam.sequence for beam in beams]
-            tokens = [
-                next_tokens(self, logits, beam.sequence, search.width) for logits, beam in zip(rows, beams, strict=True)
-            ]
-            search.take(Extensions(beams, tokens).best(None if search.rules.any_rank else search.width))
+            search.take(search.best(rows))
         return search.finished.outcome(self, self.num_return_sequences)

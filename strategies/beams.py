@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from ovdecode.forward import Logits
 from ovdecode.plugin import require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
-from ovdecode.strategies.extensions import Finished, Formula, final_score, length_bound, require_positive
+from ovdecode.strategies.extensions import (
+    Extensions,
+    Finished,
+    Formula,
+    final_score,
+    length_bound,
+    likeliest,
+    next_tokens,
+    require_positive,
+)
 from ovdecode.strategy import Hypothesis, Strategy
 
 Preset = Literal["hf", "genai", "fairseq", "vllm"]
@@ -108,6 +119,14 @@ class Search:
         self.width = max(2, 1 + len(prompt.vocabulary.eos_token_ids)) * self.num_beams
         self.running = self.chosen = [Hypothesis(prompt, 0.0)]
         self.finished = Finished(self.num_beams)
+
+    def best(self, rows: Items[Logits]) -> Iterator[Hypothesis]:
+        """The best extensions of the running beams, best first, given the logits after each."""
+        if self.rules.any_rank:
+            pairs = zip(self.running, rows, strict=True)
+            tokens = [next_tokens(self.strategy, logits, beam.sequence, self.width) for beam, logits in pairs]
+            return Extensions.by(self.running, tokens).best()
+        return likeliest(self.strategy, self.running, rows, self.width).best(self.width)
 
     def take(self, ranked: Iterable[Hypothesis]) -> None:
         """Go on with the best extensions, given best first."""

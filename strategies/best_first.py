@@ -80,7 +80,7 @@ class BestFirstBeamSearch(Strategy):
                 rows = yield [each.sequence for each in asked]
                 for each, logits in zip(asked, rows, strict=True):
                     tokens = normalized(self, logits, each.sequence, self.num_beams)
-                    known[each.sequence] = list(Extensions([each], [tokens]).best())
+                    known[each.sequence] = list(Extensions.by([each], [tokens]).best())
             places.take(length)
             for child in known.pop(node.sequence):
                 heappush(queue, (-child.score, next(order), child))

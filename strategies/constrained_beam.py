@@ -105,7 +105,7 @@ def _gathered(
         few.append(each.at(np.union1d(best, each.positions(np.array(sorted(wanted), np.intp)))))
     seen = set[Sequence]()
     wanted_after = {beam.sequence: wanted for beam, wanted in zip(beams, helpful, strict=True)}
-    for rank, candidate in enumerate(Extensions(beams, few).best()):
+    for rank, candidate in enumerate(Extensions.by(beams, few).best()):
         beam = candidate.sequence[:-1]
         if rank < width or beam not in seen or candidate.sequence.token in wanted_after[beam]:
             seen.add(beam)

@@ -88,7 +88,7 @@ class DiverseBeamSearch(BeamStrategy):
                     for beam in group.running
                 ]
                 best = [each.top(group.width) for each in tokens]
-                group.take(Extensions(group.running, best).best(None if group.rules.any_rank else group.width))
+                group.take(Extensions.by(group.running, best).best(None if group.rules.any_rank else group.width))
                 chosen.append(group.chosen)
         found = Finished(self.num_beams)
         found.add(each for group in groups for each in group.finished.hypotheses)

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Items
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
@@ -55,19 +56,32 @@ class Finished:
 
 
 class Extensions:
-    """All sequences that are one token longer, without being made before they are asked for.
+    """Sequences that are one token longer, without being made before they are asked for.
 
-    Attributes:
-        sums: beam's score and token's log-probability of each, shape (extensions,), beam by beam and token by token.
+    Args:
+        beams: what is extended.
+        origins: of each extension, which beam, shape (extensions,), rising.
+        ids: its token, shape (extensions,), rising within a beam.
+        sums: the beam's score and the token's log-probability, shape (extensions,).
     """
 
-    def __init__(self, beams: Items[Hypothesis], tokens: Items[Candidates]) -> None:
-        self.beams = beams
-        self.sums = np.concatenate(
-            [beam.score + each.logits.astype(np.float64) for beam, each in zip(beams, tokens, strict=True)]
+    def __init__(
+        self, beams: Items[Hypothesis], origins: NDArray[np.intp], ids: NDArray[np.intp], sums: NDArray[np.float64]
+    ) -> None:
+        self.beams, self.sums = beams, sums
+        self._origins, self._ids = origins, ids
+
+    @classmethod
+    def by(cls, beams: Items[Hypothesis], tokens: Items[Candidates]) -> Extensions:
+        """All of each beam by its tokens."""
+        return cls(
+            beams,
+            np.repeat(np.arange(len(beams)), [len(each) for each in tokens]),
+            np.concatenate([each.ids for each in tokens]),
+            np.concatenate(
+                [beam.score + each.logits.astype(np.float64) for beam, each in zip(beams, tokens, strict=True)]
+            ),
         )
-        self._origins = np.repeat(np.arange(len(beams)), [len(each) for each in tokens])
-        self._ids = np.concatenate([each.ids for each in tokens])
 
     def __getitem__(self, index: int) -> Hypothesis:
         return Hypothesis(self.beams[self._origins[index]].sequence + self._ids[index], float(self.sums[index]))
@@ -81,6 +95,29 @@ class Extensions:
             yield self[index]
 
 
+def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits], count: int) -> Extensions:
+    """Extensions of beams, given the logits after each: the `count` best, and perhaps others."""
+    peaks = [beam.sequence.peaks_of(logits) for beam, logits in zip(beams, rows, strict=True)]
+    known = [each for each in peaks if each is not None]
+    if strategy.processors.stages or len(known) < len(beams) or len(known[0]) < count:
+        pairs = zip(beams, rows, strict=True)
+        return Extensions.by(beams, [next_tokens(strategy, logits, beam.sequence, count) for beam, logits in pairs])
+    # The model's own logits need no further look than at the blocks in which the best can be.
+    totals = np.array(
+        [beam.sequence.logsumexp_of(logits) for beam, logits in zip(beams, rows, strict=True)], rows[0].dtype
+    )
+    scores = np.array([beam.score for beam in beams])
+    largest = (scores[:, None] + (np.array(known) - totals[:, None])).ravel()  # (beams * blocks,)
+    bound = np.partition(largest, -count)[-count]
+    origins, blocks = np.divmod((largest >= bound).nonzero()[0], len(known[0]))
+    size = len(rows[0]) // len(known[0])
+    near = np.array([rows[beam][block : block + size] for beam, block in zip(origins, blocks * size, strict=True)])
+    sums = (scores[origins, None] + (near - totals[origins, None])).ravel()
+    best = ((sums >= bound) & (sums > -np.inf)).nonzero()[0]
+    place, token = np.divmod(best, size)
+    return Extensions(beams, origins[place], blocks[place] * size + token, sums[best])
+
+
 def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
     """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
     them: they are not normalised again."""
@@ -90,7 +127,7 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     total = logsumexp(logits) if total is None else total
     if count is None:
         return possible(strategy, logits, sequence).shifted(-total)
-    best = top_indices(logits, count, sequence.peaks_of(logits))  # the model's own logits need no further look
+    best = top_indices(logits, count, sequence.peaks_of(logits))
     best = best[logits[best] > -np.inf]
     return Candidates(logits[best] - logits.dtype.type(total), best)
 

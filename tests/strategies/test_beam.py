@@ -37,7 +37,8 @@ from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.processor import Chain
 from ovdecode.strategies import extensions
-from ovdecode.strategies.extensions import next_tokens
+from ovdecode.strategies.extensions import Extensions, likeliest, next_tokens
+from ovdecode.strategy import Hypothesis
 
 Rows = Callable[[tuple[int, ...]], NDArray[Any]]
 
@@ -307,6 +308,22 @@ def test_what_the_model_has_summed_is_not_summed_again(strategy: BeamSearch, mon
     found = next_tokens(strategy, np.zeros(8, np.float32), Model(TableRunner(noise(2, 8))).vocabulary.prompt([0]), 2)
     assert rows == [1]
     assert found.logits.tolist() == pytest.approx([-np.log(8)] * 2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_of_all_beams_are_found_in_few_blocks(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No beam's own best are looked for where the largest of every few logits are known; ties and all."""
+    monkeypatch.setattr(extensions, "next_tokens", None)
+    rng, strategy = np.random.default_rng(seed), BeamSearch()
+    prompt = Model(TableRunner(noise(0, 64))).vocabulary.prompt([0])
+    beams = [Hypothesis(prompt + token, float(rng.integers(-3, 0))) for token in range(rng.integers(1, 5))]
+    rows = [rng.integers(-4, 5, 64).astype(np.float32) for _ in beams]
+    for beam, row in zip(beams, rows, strict=True):
+        row[rng.random(64) < rng.random()] = -np.inf
+        beam.sequence.answered(row, 3.0, row.reshape(-1, 4).max(axis=1))
+    for count in (1, 3, 8, 16):
+        own = [next_tokens(strategy, row, beam.sequence, count) for beam, row in zip(beams, rows, strict=True)]
+        assert [*likeliest(strategy, beams, rows, count).best(count)] == [*Extensions.by(beams, own).best(count)]
 
 
 def test_logits_handed_in_stay_as_they_are() -> None:
