@@ -130,7 +130,11 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            self._weights = exponentials(self.checked, self.logits.dtype.type(self.peak))
+            self.peak  # noqa: B018  raises if they are no distribution
+            if _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
+                self._weights = exponentials(self._undivided, self._largest, self._divisor)
+            else:
+                self._weights = exponentials(self.logits, self.logits.dtype.type(self.peak))
         return self._weights
 
     @cached_property
@@ -148,6 +152,11 @@ class Candidates:
         return weighted_sum(self.weights, values) / self.mass
 
     @cached_property
+    def _largest(self) -> Any:
+        """The largest logit before the division, of the logits' type."""
+        return (self._undivided if self._peaks is None else self._peaks).max()
+
+    @cached_property
     def peak(self) -> float:
         """The largest logit.
 
@@ -159,8 +168,7 @@ class Candidates:
             raise DeadEnd(
                 "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
             )
-        largest = self._undivided if self._peaks is None else self._peaks
-        peak = float(self._divided(largest.max()))
+        peak = float(self._divided(self._largest))
         if peak == -np.inf:
             raise DeadEnd("`logits` must have a finite maximum; they are all -inf, so no token is left possible")
         if not math.isfinite(peak):

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import SHORT, crossing, top_indices, total
+from ovdecode.numerics import SHORT, crossing, total
 from ovdecode.plugin import one_of, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -100,7 +100,7 @@ class TopP(LogitsProcessor):
         likely = candidates.likely(self.p)
         falling = np.sort(candidates.weights[likely])[::-1].copy()  # reversed views are slow
         count = crossing(falling, (self.p - ROUNDING) * candidates.mass) + 1
-        return candidates.at(likely[top_indices(candidates.logits[likely], count)])
+        return candidates.at(likely).top(count)
 
 
 @register("min_p")
