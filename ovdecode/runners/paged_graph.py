@@ -39,6 +39,7 @@ class PagedGraph:
 
     Attributes:
         memory: of the cache.
+        prepared: the graph on disk, if it is kept there.
         even_rows: among how many rows a row keeps its bits; None in `fast`, which promises no bits.
     """
 
@@ -73,11 +74,11 @@ class PagedGraph:
             ease_products(paged)
             return paged
 
-        self.prepared: PreparedGraph | None = None
+        prepared: PreparedGraph | None = None
         if cache and isinstance(model, ModelFile) and device == "CPU":
             form = "hidden" if hidden else "plain"
-            self.prepared = PreparedGraph(core, Path(cache), model.identity, device, options, form)
-            compiled, memory = self.prepared.compile(build, cache_bytes)
+            prepared = PreparedGraph(core, Path(cache), model.identity, device, options, form)
+            compiled, memory = prepared.compile(build, cache_bytes)
         else:
             compiled = core.compile_model(build(), device, options)
             memory = PageMemory(compiled, cache_bytes)
@@ -88,13 +89,14 @@ class PagedGraph:
             def find() -> range:
                 return even_rows(graph_of(model), core, device, options)
 
-            self.even_rows = find() if self.prepared is None else self.prepared.even_rows(find)
+            self.even_rows = find() if prepared is None else prepared.even_rows(find)
         self.threads = int(compiled_setting(compiled, "INFERENCE_NUM_THREADS") or os.cpu_count() or 1)
         self._request = compiled.create_infer_request()
         memory.bind(self._request)
         self._tensors = Tensors(self._request, (port.any_name for port in compiled.outputs))
         self.vocab_size = self._tensors.widths["logits"][0]
-        self.memory = memory  # the last, so that it goes after the request: an abandoned inference may still write
+        # The last, so that they go after the request: an inference that was abandoned may still read and write.
+        self.memory, self.prepared = memory, prepared
 
     def start(self, feed: Mapping[str, NDArray[Any]]) -> Callable[[], Outputs]:
         """Start an inference; the call that is returned waits for its outputs, which stay valid while held.

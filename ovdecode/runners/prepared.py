@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -41,6 +42,8 @@ _ALIGNMENT = 64  # in bytes, for a constant to be used where it is
 class PreparedGraph:
     """One paged graph as a device has optimised it, in a folder of its own.
 
+    It must live as long as what is compiled reads the weights, which it holds.
+
     Args:
         cache: the folder of all.
         identity: of the model that the graph is made from.
@@ -58,6 +61,7 @@ class PreparedGraph:
         settings = sorted((name, str(value)) for name, value in options.items())
         told = [identity, version, *map(str, machine), str(_processors()), device, str(settings), form, _code()]
         self.folder = cache / f"paged-{sha256(json.dumps(told).encode()).hexdigest()[:32]}"
+        self._weights: mmap.mmap | None = None
 
     def compile(self, build: Callable[[], ov.Model], cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory]:
         """The compiled graph: the one that is kept, or else what is built here, which is kept from now on.
@@ -131,6 +135,7 @@ class PreparedGraph:
         if not same:
             log.warning("`%s` has other logits now, so the graph is compiled again", self.folder)
             return None
+        self._let_go()
         return compiled, memory
 
     def _compile_and_export(self, graph: ov.Model, scratch: Path) -> tuple[ov.CompiledModel, bytes]:
@@ -160,10 +165,16 @@ class PreparedGraph:
         ):
             raise ValueError("compiled once more, it has other logits")
         (kept / _PROBE).write_text(_probe(compiled, own, [45]), encoding="utf-8")
+        self._let_go()
         return compiled, own
 
     def _read(self, folder: Path, cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory]:
-        graph = self._core.read_model(folder / _GRAPH)
+        import openvino as ov
+
+        with (folder / _WEIGHTS).open("rb") as file:
+            self._weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        weights = ov.Tensor(np.frombuffer(self._weights, np.uint8), shared_memory=True)
+        graph = self._core.read_model((folder / _GRAPH).read_bytes(), weights)
         heads = json.loads((folder / _HEADS).read_text(encoding="utf-8"))
         for node in _attentions(graph):
             info = node.get_rt_info()
@@ -172,6 +183,14 @@ class PreparedGraph:
         memory = PageMemory(graph, cache_bytes)
         memory.place(graph)
         return self._compile(graph), memory
+
+    def _let_go(self) -> None:
+        """Give back the memory of the weights, once an inference has packed those of the products as it needs them.
+
+        What is read once more, such as embeddings, comes from the file again.
+        """
+        if self._weights is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._weights.madvise(mmap.MADV_DONTNEED)
 
 
 def _repack(blob: BinaryIO, graph: bytes, weights: BinaryIO) -> bytes:
