@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -586,3 +587,19 @@ for _ in range(3):
     del model
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what becomes of a mapping")
+def test_weights_are_not_held_twice(smollm2_folder: ModelFolder) -> None:
+    """The file stayed in memory beside what was packed of it."""
+    model = load("fast")
+    rows(model, plant(model, [*range(100)]))
+    prepared = paged(model)._lanes[False].graph.prepared
+    assert prepared is not None
+    file, resident = prepared.folder / "graph.bin", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = line.endswith(str(file))
+        elif inside and line.startswith("Rss:"):
+            resident += 1024 * int(line.split()[1])
+    assert 0 < resident < file.stat().st_size / 2
