@@ -39,10 +39,10 @@ class Tally:
         tree = self._trees.get(model)
         if tree is None:
             tree = self._trees[model] = _Tree()
-        before = len(tree)
+        before = tree.held
         self.forwards += 1
         self.tokens += tree.move(wanted)
-        self._held += (len(tree) - before) * model.runner.token_bytes
+        self._held += (tree.held - before) * model.runner.token_bytes
 
     def forget(self) -> None:
         """Let go of all but the figures."""
@@ -54,60 +54,76 @@ class _Tree:
 
     Each node of the last round counts those that end there and its children, so that a round costs no more than what
     is new in it and what is gone. Nodes are known by weak references: whoever refers to one keeps its place in the
-    cache.
+    cache. As long as there is but one sequence, and it grows, a list of its nodes is enough.
+
+    Attributes:
+        held: how many distinct tokens the sequences of the last round have.
     """
 
     def __init__(self) -> None:
-        self._seen = set[ref[Sequence]]()
-        self._users: dict[ref[Sequence], int] = {}
-        self._parents: dict[ref[Sequence], ref[Sequence]] = {}
+        self.held = 0
+        self._nodes: dict[ref[Sequence], _Node] = {}
         self._ends: list[ref[Sequence]] = []
-
-    def __len__(self) -> int:
-        """How many distinct tokens the sequences of the last round have."""
-        return len(self._users)
+        self._line: list[ref[Sequence]] = []
 
     def move(self, wanted: Mapping[Sequence, int]) -> int:
         """Go on to the next round's sequences, each with how many rows of it are wanted; the tokens to be computed."""
-        if len(wanted) == len(self._ends) == 1:
+        if self._line and len(wanted) == 1:
             ((sequence, rows),) = wanted.items()
-            if self._ends[0]() is sequence.parent:
-                return max(self._extend(sequence), rows)
+            if self._line[-1]() is sequence.parent:
+                self._line.append(ref(sequence))
+                self.held += 1
+                return max(1, rows)
+        first = not self._nodes
+        self._leave_line()
         tokens = sum(max(self._hold(sequence), rows) for sequence, rows in wanted.items())
         for end in self._ends:
             self._drop(end)
         self._ends = [ref(sequence) for sequence in wanted]
+        if first and len(self._ends) == 1:
+            self._line = self._ends.copy()
         return tokens
 
-    def _extend(self, node: Sequence) -> int:
-        """Go from the only sequence to its child: what comes of `_hold` and `_drop`, without the walk."""
-        key, (parent,) = ref(node), self._ends
-        new = key not in self._seen
-        self._seen.add(key)
-        self._users[key], self._parents[key], self._ends[0] = 1, parent, key
-        return int(new)
+    def _leave_line(self) -> None:
+        """Note what the list has after its first node, which is noted already; what is gone is held no more."""
+        for key in self._line[1:]:
+            if key() is None:
+                self.held -= 1
+            else:
+                self._nodes[key] = _Node(1, self._ends[0])
+                self._ends[0] = key
+        self._line.clear()
 
-    def _hold(self, node: Sequence) -> int:
+    def _hold(self, sequence: Sequence) -> int:
         """Add a sequence; how many of its tokens were never asked about."""
-        new, key = 0, ref(node)
-        while key not in self._users:
-            if key not in self._seen:
-                self._seen.add(key)
+        new, node = 0, sequence
+        while node.parent is not None:  # the empty sequence takes no room
+            known = self._nodes.get(ref(node))
+            if known is None:
+                above = ref(node.parent) if node.parent.parent is not None else None
+                known = self._nodes[ref(node)] = _Node(0, above)
                 new += 1
-            self._users[key] = 1
-            assert node.parent is not None
+            known.users += 1
+            if known.users > 1:
+                break
+            self.held += 1
             node = node.parent
-            if node.parent is None:  # the empty sequence takes no room
-                return new
-            self._parents[key] = ref(node)
-            key = self._parents[key]
-        self._users[key] += 1
         return new
 
     def _drop(self, key: ref[Sequence] | None) -> None:
         while key is not None:
-            self._users[key] -= 1
-            if self._users[key]:
+            known = self._nodes[key]
+            known.users -= 1
+            if known.users:
                 return
-            del self._users[key]
-            key = self._parents.pop(key, None)
+            self.held -= 1
+            key = known.parent
+
+
+class _Node:
+    """How many of the last round's sequences end at a node, or go on from it; and the node before it."""
+
+    __slots__ = ("parent", "users")
+
+    def __init__(self, users: int, parent: ref[Sequence] | None) -> None:
+        self.users, self.parent = users, parent
