@@ -181,8 +181,8 @@ class PreparedGraph:
             for name, value in heads[node.get_friendly_name()].items():
                 info[name] = value
         memory = PageMemory(graph, cache_bytes)
-        memory.place(graph)
-        return self._compile(graph), memory
+        with memory.part_of(graph):
+            return self._compile(graph), memory
 
     def _let_go(self) -> None:
         """Give back the memory of the weights, once an inference has packed those of the products as it needs them.
