@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 _SINGLE = 1e-20, 1e20
 """Between these divisors, single precision holds the quotients of logits."""
+_MODERATE = 40.0
+"""If the largest logit is from 0 to this, single precision holds their exponentials as they are."""
 _FEW = 512
 _LEAST = 1e-30
 """Below this weight, single precision has few digits left."""
@@ -130,8 +132,9 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            self.peak  # noqa: B018  raises if they are no distribution
-            if _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
+            if 0 <= self.peak < _MODERATE and self._divisor == 1:
+                self._weights = np.exp(self._undivided)
+            elif _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
                 self._weights = exponentials(self._undivided, self._largest, self._divisor)
             else:
                 self._weights = exponentials(self.logits, self.logits.dtype.type(self.peak))

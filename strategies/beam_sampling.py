@@ -64,9 +64,9 @@ def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Ra
     """At most `count` different extensions, in the order in which they are drawn: first the beam, then its token."""
     drawn = list[Hypothesis]()
     pairs = [(beam, each) for beam, each in zip(beams, tokens, strict=True) if len(each)]
-    weights = [each.weights.copy() for _, each in pairs]  # of the tokens of a beam, beside its best
-    best = np.array([beam.score + each.peak for beam, each in pairs])
-    scales = np.exp(best - best.max(initial=-np.inf))
+    weights = [each.weights.copy() for _, each in pairs]
+    sums = np.array([beam.score + each.logsumexp for beam, each in pairs])
+    scales = np.exp(sums - sums.max(initial=-np.inf)) / [each.mass for _, each in pairs]  # what a beam's weights are in
     masses = scales * [each.mass for _, each in pairs]
     while len(drawn) < count and masses.any():
         index = rng.choose(masses)

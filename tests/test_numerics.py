@@ -175,3 +175,14 @@ def test_exponentials_have_all_their_digits_or_are_0(kind: type[np.floating[Any]
         assert not found[: -len(above)].any()
         assert found[-len(above) :] == pytest.approx(np.exp(above.astype(np.float64)), rel=1e-4)
         assert (found[-len(above) :] >= np.finfo(kind).tiny).all()
+
+
+@pytest.mark.parametrize("shift", [-1e4, -45, -39, 0, 39, 45, 1e4])
+@pytest.mark.parametrize("divisor", [0.1, 1.0, 30.0])
+def test_probabilities_do_not_depend_on_where_the_logits_lie(shift: float, divisor: float) -> None:
+    row = np.array([0, -1, -2, -20, -60, -np.inf]) + shift  # in double precision, where the shift costs few digits
+    for kind, digits in ((np.float64, 1e-10), (np.float32, 1e-6 * max(1, abs(shift) / divisor))):
+        found = Candidates(row.astype(kind)).divided(divisor)
+        shares = np.exp((row - shift) / divisor)
+        np.testing.assert_allclose(found.probabilities, shares / shares.sum(), rtol=digits, atol=1e-37)
+        assert found.logsumexp == pytest.approx(shift / divisor + np.log(shares.sum()), rel=1e-6, abs=1e-6)
