@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,11 +96,12 @@ class PageMemory:
             array[:, target, :, :end] = array[:, source, :, :end]
 
     def _advise(self, *advice: str) -> None:
-        """Tell the system how the memory is used, where it listens."""
+        """Tell the system how the memory is used. One that knows no such advice does without."""
         for each in advice:
             if hasattr(mmap, each):
-                for mapping in self._mappings:
-                    mapping.madvise(getattr(mmap, each))
+                with suppress(OSError):
+                    for mapping in self._mappings:
+                        mapping.madvise(getattr(mmap, each))
 
     def _tensors(self) -> Iterator[tuple[str, ov.Tensor]]:
         """The memory of each layer, by the name of its input."""
