@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as op
 
 from ovdecode.runners.page_memory import CacheTooSmall, PageMemory
-
-ov = pytest.importorskip("openvino")
-op = pytest.importorskip("openvino.opset13")
 
 HEADS, TOKENS, WIDTH = 2, 4, 8
 
