@@ -40,7 +40,7 @@ class PageMemory:
         page_bytes: bytes of a page in all layers.
         pages: how many there are.
         rewritable: whether each token of a page is written alone, and its neighbours stay as they are.
-        arrays: one for keys and one for values, (layers, pages, *block).
+        arrays: one for keys and one for values, (layers, pages, *stored).
 
     Raises:
         CacheTooSmall: if there is no room for the least number of pages.
@@ -59,7 +59,7 @@ class PageMemory:
             )
         self._mappings = [_reserved(len(layout.ports) * self.pages * layout.block_bytes) for layout in self.layouts]
         self.arrays: list[NDArray[Any]] = [
-            np.frombuffer(mapping, _SAME_SIZE[layout.element_type.size]).reshape(-1, self.pages, *layout.block)
+            np.frombuffer(mapping, _SAME_SIZE[layout.element_type.size]).reshape(-1, self.pages, *layout.stored)
             for mapping, layout in zip(self._mappings, self.layouts, strict=True)
         ]
         # Or the first token would take two megabytes, for the keys and for the values of every layer.
@@ -108,8 +108,9 @@ class PageMemory:
         import openvino as ov
 
         for layout, array in zip(self.layouts, self.arrays, strict=True):
+            shape = ov.Shape([self.pages, *layout.block])
             for port, layer in zip(layout.ports, array, strict=True):
-                yield port, ov.Tensor(layer, ov.Shape(layer.shape), layout.element_type)
+                yield port, ov.Tensor(layer, shape, layout.element_type)
 
 
 def _reserved(size: int) -> mmap.mmap:

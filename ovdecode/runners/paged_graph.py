@@ -16,7 +16,7 @@ from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.page_memory import PageMemory
 from ovdecode.runners.pages import PageCopy
 from ovdecode.runners.paging import to_paged
-from ovdecode.runners.precision import PROPERTIES, check_compiled, check_properties, compiled_setting, quantise_by_token
+from ovdecode.runners.precision import PROPERTIES, check_compiled, compiled_setting, options_for
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.products import ease_products
 from ovdecode.runners.residual import residual_stream
@@ -56,10 +56,7 @@ class PagedGraph:
         import openvino as ov
 
         core = ov.Core()
-        quantise_by_token(core, device)
-        wanted = PROPERTIES[precision]
-        check_properties(precision, wanted, properties)
-        options = {**wanted, **properties}
+        options = options_for(precision, properties, device)
         if hidden:
             self._head = core.compile_model(head_model(graph_of(model)), device, options).create_infer_request()
         cache = options.pop("CACHE_DIR", "")
@@ -82,7 +79,7 @@ class PagedGraph:
         else:
             compiled = core.compile_model(build(), device, options)
             memory = PageMemory(compiled, cache_bytes)
-        check_compiled(precision, wanted, compiled)
+        check_compiled(precision, PROPERTIES[precision], compiled)
         self.even_rows: range | None = None
         if precision != "fast":
 

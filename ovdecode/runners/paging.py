@@ -45,6 +45,11 @@ class CacheLayout:
         """Bytes of one block in one layer."""
         return prod(self.block) * int(self.element_type.bitwidth) // 8
 
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """Shape of one block in an array, in which two elements of four bits are one."""
+        return *self.block[:-1], self.block[-1] * int(self.element_type.bitwidth) // (8 * int(self.element_type.size))
+
 
 def to_paged(model: ov.Model) -> ov.Model:
     """Return a paged copy of a stateful model: any number of sequences of any length in one row of tokens.

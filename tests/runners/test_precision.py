@@ -14,7 +14,7 @@ from ovdecode.forward import Answer, Forward
 from ovdecode.models import ModelFolder
 from ovdecode.runners.base import Pending, Precision
 from ovdecode.runners.paged import PagedRunner
-from ovdecode.runners.precision import EXACT, check_compiled, check_properties, self_test, unmet
+from ovdecode.runners.precision import EXACT, check_compiled, check_properties, options_for, self_test, unmet
 from ovdecode.runners.stateful import StatefulRunner
 from ovdecode.runners.table import TableRunner
 from ovdecode.sequence import Sequence
@@ -135,6 +135,33 @@ def test_what_was_compiled_is_read_back() -> None:
             check_compiled("exact", EXACT, cast(Any, Compiled({**held, name: value})))
     del held["KV_CACHE_PRECISION"]
     assert unmet(EXACT, cast(Any, Compiled(held))) == {"KV_CACHE_PRECISION": "none"}
+
+
+def test_a_cache_of_the_users_own() -> None:
+    """Fast keeps 16 bits, unless anything is said of it: the device refuses most mixtures."""
+    assert options_for("fast", {"INFERENCE_NUM_THREADS": 1}, "CPU") == {
+        "KV_CACHE_PRECISION": "f16",
+        "INFERENCE_NUM_THREADS": 1,
+    }
+    for own in ({"KV_CACHE_PRECISION": "u8"}, {"KEY_CACHE_PRECISION": "u8"}, {"VALUE_CACHE_PRECISION": "u8"}):
+        assert options_for("fast", own, "CPU") == own
+    assert options_for("fast", {}, "GPU") == {}
+    assert options_for("exact", {}, "CPU") == EXACT
+
+
+@pytest.mark.parametrize(
+    ("properties", "page_bytes"),
+    [
+        ({}, 737_280),  # 30 layers, keys and values, 3 heads, 32 tokens, 64 wide, 16 bits
+        ({"KV_CACHE_PRECISION": "u8"}, 437_760),  # and 16 bytes of scales for each token, or channel
+        ({"KV_CACHE_PRECISION": "u4"}, 253_440),
+    ],
+)
+def test_a_cache_of_so_many_bits(graph: Any, properties: dict[str, Any], page_bytes: int) -> None:
+    """A cache in four bits once failed: its arrays were taken to be twice as large as they are."""
+    runner = PagedRunner(graph, properties={"INFERENCE_NUM_THREADS": 2, **properties}, cache_bytes=1 << 28)
+    self_test(runner)
+    assert runner.token_bytes == page_bytes // 32
 
 
 def test_f32_is_told_only_where_all_is_f32(graph: Any) -> None:
