@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.errors import DeadEnd, LogitsError
-from ovdecode.numerics import Floats, best_index, exponentials, in_blocks, logsumexp, top_indices, total, weighted_sum
+from ovdecode.numerics import (
+    Floats,
+    best_index,
+    exponentials,
+    falling_order,
+    in_blocks,
+    logsumexp,
+    top_indices,
+    total,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from ovdecode.random import Random
@@ -65,11 +75,14 @@ class Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
         return cls(logits, peaks=sequence.peaks_of(logits))
 
-    @cached_property
+    @property
     def _undivided(self) -> Floats:
         """Logits before the division."""
-        if self._known is not None:
-            return self._known
+        return self._logs if self._known is None else self._known
+
+    @cached_property
+    def _logs(self) -> Floats:
+        """Logits, where the weights alone are known."""
         assert self._weights is not None
         with np.errstate(divide="ignore"):
             logs: Floats = np.log(self._weights)
@@ -78,19 +91,22 @@ class Candidates:
     @cached_property
     def logits(self) -> Floats:
         """Logits, shape (n,)."""
-        return self._undivided if self._divisor == 1 else self._divided(self._undivided)
+        logits: Floats = self._divided(self._undivided)
+        return logits
 
-    def _divided(self, logits: Floats) -> Floats:
-        """Some of the undivided logits, shape (n,), as `logits` has them."""
+    def _divided(self, logits: Any) -> Any:
+        """Some of the undivided logits, an array or a number, as `logits` has them."""
+        if self._divisor == 1:
+            return logits
         if not _SINGLE[0] < self._divisor < _SINGLE[1]:
             return logits.astype(np.float64) / _bounded(self._divisor)
-        divided: Floats = logits / logits.dtype.type(self._divisor)
-        return divided
+        return logits / logits.dtype.type(self._divisor)
 
     @property
     def peaks(self) -> Floats | None:
         """Of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known."""
-        return None if self._peaks is None else self._divided(self._peaks)
+        peaks: Floats | None = None if self._peaks is None else self._divided(self._peaks)
+        return peaks
 
     @property
     def dense(self) -> bool:
@@ -132,12 +148,13 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            if 0 <= self.peak < _MODERATE and self._divisor == 1:
+            peak = self.peak
+            if self._divisor == 1 and 0 <= peak < _MODERATE:
                 self._weights = np.exp(self._undivided)
             elif _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
                 self._weights = exponentials(self._undivided, self._largest, self._divisor)
             else:
-                self._weights = exponentials(self.logits, self.logits.dtype.type(self.peak))
+                self._weights = exponentials(self.logits, self.logits.dtype.type(peak))
         return self._weights
 
     @cached_property
@@ -172,11 +189,11 @@ class Candidates:
                 "no token is left possible: a constraint is at a dead end, or excludes all that another processor left"
             )
         peak = float(self._divided(self._largest))
-        if peak == -np.inf:
+        if math.isfinite(peak):
+            return peak
+        if peak == -math.inf:
             raise DeadEnd("`logits` must have a finite maximum; they are all -inf, so no token is left possible")
-        if not math.isfinite(peak):
-            raise LogitsError(f"`logits` must have a finite maximum; they are not numbers (largest: {peak})")
-        return peak
+        raise LogitsError(f"`logits` must have a finite maximum; they are not numbers (largest: {peak})")
 
     @property
     def checked(self) -> Floats:
@@ -211,6 +228,10 @@ class Candidates:
         if count == 1:
             return self.at(np.array([best_index(self._undivided, self._peaks)]))
         return self.at(top_indices(self._undivided, count, self._peaks))
+
+    def falling(self) -> NDArray[np.intp]:
+        """Positions by falling logit, shape (n,); equals keep their order."""
+        return falling_order(self._undivided)
 
     def above(self, bound: float) -> NDArray[np.intp]:
         """Positions, rising, of those whose logit is at least `bound`."""

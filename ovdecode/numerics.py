@@ -115,14 +115,15 @@ def top_indices(values: Floats, count: int, peaks: Floats | None = None) -> NDAr
 def falling_order(values: Floats) -> NDArray[np.intp]:
     """Positions by falling value, shape (n,) to shape (n,); equals keep their order."""
     if len(values) <= SHORT or values.dtype != np.float32:
-        return np.argsort(-values, kind="stable")
+        order: NDArray[np.intp] = (-values).argsort(kind="stable")
+        return order
     # A stable sort takes ten times as long as one of whole numbers that have the position in their lower half.
     bits = (values + np.float32(0)).view(np.int32)  # -0 is 0
     rising = bits ^ (bits >> 31 & 0x7FFFFFFF)
     keys = (~rising).astype(np.int64) << 32 | np.arange(len(values))
     keys.sort()
     keys &= 0xFFFFFFFF
-    order: NDArray[np.intp] = keys.astype(np.intp, copy=False)
+    order = keys.astype(np.intp, copy=False)
     return order
 
 
@@ -139,9 +140,9 @@ _STRIDE = 64
 
 def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     if len(values) <= SHORT:
-        order: NDArray[np.intp] = np.argsort(-values, kind="stable")[:count]
-        order.sort()
-        return order
+        best: NDArray[np.intp] = (-values).argsort(kind="stable")[:count]
+        best.sort()
+        return best
     border = np.partition(values, len(values) - count)[len(values) - count]
     chosen = values > border
     ties = (values == border).nonzero()[0]

@@ -120,7 +120,7 @@ class OptimalSearch(Strategy):
             most = max(self.max_nodes - nodes, 0) + self.num_return_sequences
             for node, logits in zip(reversed(asked), reversed(rows), strict=True):
                 best = normalized(self, logits, node.sequence, most + 1)
-                order = np.argsort(-best.logits, kind="stable")
+                order = best.falling()
                 tokens, sums = best.ids[order], node.score + best.logits[order]
                 promises = self._promises(sums, node.sequence.length + 1 - prompt.length, bound)
                 given_up = max([given_up, *promises[most:]])

@@ -10,7 +10,6 @@ from operator import index
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import falling_order
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -154,7 +153,7 @@ class Skew(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, with the probabilities of the skewed distribution."""
-        falling, power = falling_order(candidates.checked), math.exp(self.skew)
+        falling, power = candidates.falling(), math.exp(self.skew)
         weights = candidates.weights[falling].astype(np.float64)
         masses = weights.cumsum()
         with np.errstate(divide="ignore"):  # the first has no mass before it

@@ -93,10 +93,11 @@ class TopP(LogitsProcessor):
         if self.p == 1:
             return candidates
         if len(candidates) <= SHORT:
-            falling = np.argsort(-candidates.logits, kind="stable")
-            sums = candidates.weights[falling].cumsum(dtype=np.float64)
-            count = int(sums.searchsorted((self.p - ROUNDING) * sums[-1])) + 1
-            return candidates.at(np.sort(falling[:count]))
+            falling = candidates.falling()
+            sums = candidates.weights[falling].astype(np.float64).cumsum()
+            nucleus = falling[: int(sums.searchsorted((self.p - ROUNDING) * sums[-1])) + 1]
+            nucleus.sort()
+            return candidates.at(nucleus)
         likely = candidates.likely(self.p)
         falling = np.sort(candidates.weights[likely])[::-1].copy()  # reversed views are slow
         count = crossing(falling, (self.p - ROUNDING) * candidates.mass) + 1

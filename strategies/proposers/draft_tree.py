@@ -96,7 +96,7 @@ class DraftTree(Proposer):
         if self.alternatives == "top":
             best = candidates.top(max(self.widths))
             best = best.keep(best.logits > -np.inf)
-            for place in np.argsort(-best.logits, kind="stable"):
+            for place in best.falling():
                 yield int(best.ids[place]), None
             return
         candidates = law(candidates.spread(len(logits)), sequence)
