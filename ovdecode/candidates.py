@@ -23,7 +23,7 @@ from ovdecode.numerics import (
 )
 
 if TYPE_CHECKING:
-    from ovdecode.random import Random
+    from ovdecode.random import Chooser
     from ovdecode.sequence import Sequence
 
 Mask = NDArray[np.bool_]
@@ -54,6 +54,7 @@ class Candidates:
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
         peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
+        sums: with `peaks`, the sum of each block's exponentials less the largest of all logits, shape (blocks,).
     """
 
     def __init__(
@@ -63,17 +64,20 @@ class Candidates:
         divisor: float = 1.0,
         weights: Floats | None = None,
         peaks: Floats | None = None,
+        sums: Floats | None = None,
     ) -> None:
         self._known = logits
         self._ids = ids
         self._divisor = divisor
         self._weights = weights
         self._peaks = peaks
+        self._sums = sums
 
     @classmethod
     def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
-        return cls(logits, peaks=sequence.peaks_of(logits))
+        blocks = sequence.blocks_of(logits)
+        return cls(logits) if blocks is None else cls(logits, peaks=blocks[0], sums=blocks[1])
 
     @property
     def _undivided(self) -> Floats:
@@ -148,23 +152,31 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            peak = self.peak
-            if self._divisor == 1 and 0 <= peak < _MODERATE:
+            if self._moderate:
                 self._weights = np.exp(self._undivided)
             elif _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
                 self._weights = exponentials(self._undivided, self._largest, self._divisor)
             else:
-                self._weights = exponentials(self.logits, self.logits.dtype.type(peak))
+                self._weights = exponentials(self.logits, self.logits.dtype.type(self.peak))
         return self._weights
+
+    @property
+    def _moderate(self) -> bool:
+        """Whether `weights`, if they are not known yet, will be the exponentials of the logits as they are."""
+        return 0 <= self.peak < _MODERATE and self._divisor == 1
 
     @cached_property
     def mass(self) -> float:
         """The sum of `weights`."""
+        if self._weights is None and self._sums is not None:
+            return math.exp(self.logsumexp - (0.0 if self._moderate else self.peak))
         return total(self.weights)
 
     @cached_property
     def logsumexp(self) -> float:
         """Log of the sum of the logits' exponentials; `logprobs` are the logits less this."""
+        if self._sums is not None:
+            return self.peak + math.log(self._sums.sum(dtype=np.float64))
         return self.peak + math.log(self.mass / float(self.weights.max()))
 
     def mean(self, values: Floats) -> float:
@@ -217,8 +229,13 @@ class Candidates:
         """The token id at a position."""
         return position if self._ids is None else int(self._ids[position])
 
-    def draw(self, rng: Random) -> int:
-        """A token at random, each with its probability."""
+    def draw(self, rng: Chooser) -> int:
+        """A token at random, each with its probability: by one choice, or by that of a block and of one in it."""
+        if self._weights is None and self._peaks is not None and self._sums is not None:
+            self.peak  # noqa: B018  raises if there is no distribution
+            block = rng.choose(self._sums)
+            logits = self._undivided.reshape(len(self._sums), -1)[block]
+            return block * len(logits) + rng.choose(np.exp(logits - self._peaks[block]))
         return self.token(rng.choose(self.weights))
 
     def top(self, count: int) -> Candidates:
@@ -242,8 +259,8 @@ class Candidates:
         near = self._divided(self._undivided.reshape(len(peaks), -1).take(blocks, axis=0))  # (blocks, size)
         return in_blocks(blocks, near >= bound)
 
-    def likely(self, share: float, surprise: float = 0.0) -> NDArray[np.intp]:
-        """Positions, rising, of all that are more probable than a bound, low enough that they have a share of the mass.
+    def likely(self, share: float, surprise: float = 0.0) -> Candidates:
+        """All that are more probable than a bound, low enough that they have a share of the mass.
 
         Args:
             share: of the mass, above 0 and below 1; up to rounding, they have at least that together.
@@ -251,11 +268,15 @@ class Candidates:
         """
         # In a usual row a few have nearly all of the mass; those of less than (1 - share) / n never have the rest.
         for count in (min(_FEW, len(self)), len(self)):
-            least = min((1 - share) / count, math.exp(-surprise)) * self.mass
-            found = (self.weights >= least).nonzero()[0]
-            if count == len(self) or total(self.weights[found]) >= share * self.mass:
+            least = min((1 - share) / count, math.exp(-surprise))
+            if self._weights is None and self._sums is not None:
+                found = self.above(self.logsumexp + math.log(least))
+            else:
+                found = (self.weights >= least * self.mass).nonzero()[0]
+            likely = self.at(found)
+            if count == len(self) or (len(found) and likely.mass >= share * self.mass):
                 break
-        return found
+        return likely
 
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
@@ -284,7 +305,7 @@ class Candidates:
         """The same tokens with a number added to the logits: the same probabilities."""
         kind, peaks = self.logits.dtype.type, self.peaks
         peaks = None if peaks is None else peaks + kind(amount)
-        return Candidates(self.logits + kind(amount), self._ids, weights=self._weights, peaks=peaks)
+        return Candidates(self.logits + kind(amount), self._ids, weights=self._weights, peaks=peaks, sums=self._sums)
 
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""

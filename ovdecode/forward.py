@@ -92,11 +92,12 @@ class Answer:
         logsumexp: log of the sum of their exponentials, shape (rows,): `logits - logsumexp` are log-probabilities.
         hidden: the state that enters the LM head, shape (rows, hidden), if asked for.
         layers: layer number to the logits read out there, shape (rows, vocab), for the layers asked for.
-        peaks: the largest of every few neighbouring logits, shape (rows, blocks), if the runner tells.
+        blocks: of every few neighbouring logits the largest, and the sum of exponentials less the row's largest, shape
+            (rows, 2, blocks), if the runner tells.
     """
 
     logits: Logits
     logsumexp: NDArray[np.float32]
     hidden: NDArray[np.float32] | None = None
     layers: dict[int, Logits] | None = None
-    peaks: NDArray[np.float32] | None = None
+    blocks: NDArray[np.float32] | None = None

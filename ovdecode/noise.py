@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.hashing import absorb, uniforms
 
-_BLOCK, _FIRST = 64, 16
+_BLOCK, _FIRST = 64, 24
 _PLACES = np.arange(_BLOCK)
 
 
@@ -53,6 +53,7 @@ class GumbelNoise:
             sums = logits + self.of(candidates.ids)
         else:
             arrivals, winners = self._first(np.arange(len(peaks)))
+            bounds = peaks - np.log(arrivals)  # of the sums in each block
             rows = logits.reshape(-1, _BLOCK)
 
             def noisy(blocks: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -61,9 +62,14 @@ class GumbelNoise:
                 return tokens.ravel(), (rows[blocks] + noise).ravel()
 
             # What is among the largest of a few blocks bounds what can be among the largest of all.
-            _, sums = noisy(np.argpartition(peaks, -_FIRST)[-_FIRST:])
+            first = np.argpartition(bounds, -_FIRST)[-_FIRST:]
+            positions, sums = noisy(first)
             least = np.partition(sums, -count)[-count] if count <= len(sums) else -np.inf
-            positions, sums = noisy((peaks - np.log(arrivals) >= least).nonzero()[0])
+            others = bounds >= least
+            others[first] = False
+            if others.any():
+                more, further = noisy(others.nonzero()[0])
+                positions, sums = np.concatenate([positions, more]), np.concatenate([sums, further])
         able = ((sums >= least) & (sums > -np.inf)).nonzero()[0]
         best = able[np.argsort(-sums[able], kind="stable")[:count]]
         return positions[best], sums[best]

@@ -152,7 +152,7 @@ def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:
 
 
 SHORT = 1024
-"""Up to this length a plain sort takes less time than the calls that would avoid it."""
+"""Up to this length a plain sort, or a plain sum, takes less time than the calls that would avoid it."""
 _BLOCK = 256
 
 
@@ -176,7 +176,7 @@ def _block_sums(*factors: Floats) -> NDArray[np.float64]:
     A block is summed in the precision of the row, but side by side in many registers, so it loses next to nothing.
     """
     size = len(factors[0])
-    if size <= _BLOCK:
+    if size <= SHORT:
         product = np.multiply(*factors, dtype=np.float64) if len(factors) > 1 else factors[0].astype(np.float64)
         return cast(NDArray[np.float64], product)
     whole = size - size % _BLOCK

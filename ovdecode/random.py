@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from operator import index as whole
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.noise import GumbelNoise
 from ovdecode.numerics import Floats, pick
+
+
+class Chooser(Protocol):
+    """What decides which token is drawn: random numbers, for one."""
+
+    def choose(self, weights: Floats) -> int:
+        """Index i with a probability of weights[i] / sum(weights); weights are non-negative, shape (n,)."""
 
 
 class Random:

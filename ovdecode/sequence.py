@@ -157,7 +157,7 @@ class Sequence:
         self,
         logits: NDArray[np.float32],
         logsumexp: float,
-        peaks: NDArray[np.float32] | None = None,
+        blocks: NDArray[np.float32] | None = None,
         child: Sequence | None = None,
     ) -> None:
         """Note the model's next-token logits here, so that children learn their probability.
@@ -165,10 +165,10 @@ class Sequence:
         Args:
             logits: shape (vocab,).
             logsumexp: log of the sum of their exponentials.
-            peaks: the largest of every few neighbouring ones, shape (blocks,).
+            blocks: what `Answer.blocks` says of them, shape (2, blocks).
             child: one that exists already and is to learn it now.
         """
-        self._logits = (logits, logsumexp, peaks)
+        self._logits = (logits, logsumexp, blocks)
         if child is not None:
             self._child(child.token, child.prompt_length)
 
@@ -188,10 +188,10 @@ class Sequence:
 
         return child
 
-    def peaks_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The largest of every few neighbouring logits, shape (blocks,), if they are known to be the model's own here.
+    def blocks_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """What `Answer.blocks` says of the logits, shape (2, blocks), if they are known to be the model's own here.
 
-        They save who looks for the best tokens most of the row.
+        It saves who looks for the best tokens, or draws one, most of the row.
         """
         known = self._logits
         return known[2] if known is not None and known[0] is logits else None

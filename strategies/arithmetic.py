@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ovdecode.candidates import Candidates
+from ovdecode.numerics import Floats
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -59,39 +59,55 @@ class ArithmeticSampling(Strategy):
         """Decode all codes at once."""
         drawn = replace(self.strategy, processors=self.processors | self.strategy.processors)
         start = rng.uniform()
-        codes = [(start + index / self.n) % 1.0 for index in range(self.n)]
+        places = [(start + index / self.n) % 1.0 for index in range(self.n)]
         results = yield from gather(
-            decode_code(drawn, code, prompt, stop, rng.split(index)) for index, code in enumerate(codes)
+            decode_code(drawn, place, prompt, stop, rng.split(index)) for index, place in enumerate(places)
         )
         sequences = [outcome(result).sequence for result in results]
         return Outcome(tuple(Hypothesis(sequence, sequence.logprob) for sequence in sequences))
 
 
 def decode_code(
-    strategy: Stepwise, code: float, prompt: Sequence, stop: Stop, rng: Random
+    strategy: Stepwise, place: float, prompt: Sequence, stop: Stop, rng: Random
 ) -> Generator[Sequence, Any, Sequence]:
-    """The sequence in whose interval a code of [0, 1) lies.
-
-    A double holds 53 bits of a code, and every token uses up some. Further bits are drawn when few are left.
-    """
-    sequence, known = prompt, _GRAIN
+    """The sequence in whose interval a place in [0, 1) lies."""
+    sequence, code = prompt, Code(place, rng)
     while not stop(sequence):
         logits = yield sequence
-        token, code, probability = narrow(strategy.law(logits, sequence), code)
-        sequence, known = sequence + token, known / probability
-        if known > _COARSE:
-            code, known = min(code + known * rng.uniform(), _BELOW_ONE), _GRAIN
+        sequence += strategy.law(logits, sequence).draw(code)
+        code.refine()
     return sequence
 
 
-def narrow(law: Candidates, code: float) -> tuple[int, float, float]:
-    """The token in whose part of [0, 1) a code lies, the code's place within that part, and the part's length."""
-    ends = law.weights.cumsum(dtype=np.float64)
-    target = min(code * float(ends[-1]), float(np.nextafter(ends[-1], 0.0)))
-    index = int(ends.searchsorted(target, "right"))
-    begin = float(ends[index - 1]) if index else 0.0
-    length = float(ends[index]) - begin
-    return int(law.ids[index]), min((target - begin) / length, _BELOW_ONE), length / float(ends[-1])
+class Code:
+    """A place in [0, 1), which chooses as a random number does, and goes on as its place within what was chosen.
+
+    A double holds 53 bits of a place, and every choice uses up some.
+
+    Args:
+        place: where it begins.
+        rng: draws further bits when few are left.
+    """
+
+    def __init__(self, place: float, rng: Random) -> None:
+        self.place, self._rng = place, rng
+        self._known = _GRAIN
+
+    def choose(self, weights: Floats) -> int:
+        """The index in whose part of [0, 1) it lies; each has a part in proportion to its weight, shape (n,)."""
+        ends = weights.cumsum(dtype=np.float64)
+        target = min(self.place * float(ends[-1]), float(np.nextafter(ends[-1], 0.0)))
+        index = int(ends.searchsorted(target, "right"))
+        begin = float(ends[index - 1]) if index else 0.0
+        length = float(ends[index]) - begin
+        self.place = min((target - begin) / length, _BELOW_ONE)
+        self._known *= float(ends[-1]) / length
+        return index
+
+    def refine(self) -> None:
+        """Draw further bits, if few are left."""
+        if self._known > _COARSE:
+            self.place, self._known = min(self.place + self._known * self._rng.uniform(), _BELOW_ONE), _GRAIN
 
 
 _GRAIN, _COARSE = 2.0**-53, 2.0**-32

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax, logsumexp, top_indices
+from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -97,8 +97,8 @@ class Extensions:
 
 def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits], count: int) -> Extensions:
     """Extensions of beams, given the logits after each: the `count` best, and perhaps others."""
-    peaks = [beam.sequence.peaks_of(logits) for beam, logits in zip(beams, rows, strict=True)]
-    known = [each for each in peaks if each is not None]
+    blocks = [beam.sequence.blocks_of(logits) for beam, logits in zip(beams, rows, strict=True)]
+    known = [each[0] for each in blocks if each is not None]
     if strategy.processors.stages or len(known) < len(beams) or len(known[0]) < count:
         pairs = zip(beams, rows, strict=True)
         return Extensions.by(beams, [next_tokens(strategy, logits, beam.sequence, count) for beam, logits in pairs])
@@ -127,9 +127,9 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     total = logsumexp(logits) if total is None else total
     if count is None:
         return possible(strategy, logits, sequence).shifted(-total)
-    best = top_indices(logits, count, sequence.peaks_of(logits))
-    best = best[logits[best] > -np.inf]
-    return Candidates(logits[best] - logits.dtype.type(total), best)
+    best = Candidates.after(sequence, logits).top(count)
+    best = best.keep(best.logits > -np.inf)
+    return best.shifted(-total)
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovdecode import Candidates, Greedy, Model, Task, Vocabulary
+from ovdecode import Candidates, Greedy, Model, Random, Task, TopP, Vocabulary
 from ovdecode.engine import Engine
 from ovdecode.errors import DeadEnd, LogitsError
 from ovdecode.numerics import (
@@ -22,8 +22,28 @@ from ovdecode.numerics import (
     total,
     weighted_sum,
 )
+from ovdecode.testing.enumeration import Choices
 
 BLOCK = 4
+PROMPT = Vocabulary(4096).prompt([0])
+
+
+def told(row: np.ndarray[Any, Any]) -> Candidates:
+    """All tokens, with what a graph says of every few."""
+    blocks = row.reshape(-1, BLOCK)
+    with np.errstate(under="ignore"):
+        sums = np.exp(blocks - row.max()).sum(axis=1)
+    return Candidates(row, peaks=blocks.max(axis=1), sums=sums)
+
+
+def law(candidates: Candidates) -> dict[int, float]:
+    """The probability of every token that can be drawn."""
+    choices, found = Choices(), dict[int, float]()
+    while True:
+        token = candidates.draw(choices)
+        found[token] = found.get(token, 0.0) + choices.probability
+        if not choices.advance():
+            return found
 
 
 @given(
@@ -77,13 +97,40 @@ def test_the_likely_are_above_all_others_and_have_their_share(seed: int, size: i
     row = (np.random.default_rng(seed).standard_normal(size) * scale).astype(np.float32)
     candidates = Candidates(row)
     for surprise in (0.0, candidates.entropy):
-        likely = candidates.likely(share, surprise)
+        likely = candidates.likely(share, surprise).ids
         left = np.delete(row, likely)
         assert candidates.probabilities[likely].sum(dtype=np.float64) >= share - 1e-6
         assert len(left) == 0 or left.max() < row[likely].min()
         assert (
             len(left) == 0 or candidates.logprobs.dtype.type(-surprise) >= np.delete(candidates.logprobs, likely).max()
         )
+
+
+@given(st.integers(0, 100), st.sampled_from([0.5, 4.0]), st.sampled_from([-60.0, 0.0, 60.0]))
+def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    row = (rng.standard_normal(2000) * scale + shift).astype(np.float32)
+    row[rng.random(2000) < 0.3] = -np.inf
+    short = row[:64]
+    for amount in (0.0, 2.0, -shift):
+        plain, known = Candidates(short).shifted(amount), told(short).shifted(amount)
+        assert law(known) == pytest.approx(law(plain), rel=1e-5)
+        assert law(known.divided(2.0)) == pytest.approx(law(plain.divided(2.0)), rel=1e-5)
+        plain, known = Candidates(row).shifted(amount), told(row).shifted(amount)
+        for share in (0.1, 0.5, 0.9, 0.999):
+            one, other = TopP(share)(known, PROMPT).ids, TopP(share)(plain, PROMPT).ids
+            assert len(np.setxor1d(one, other)) <= 1  # the sum may come to the share within a rounding
+        assert known.logsumexp == pytest.approx(plain.logsumexp, rel=1e-6, abs=1e-5)
+        assert known.mass == pytest.approx(plain.mass, rel=1e-5)
+
+
+def test_of_a_row_whose_sums_are_known_only_likely_blocks_are_read() -> None:
+    row = np.zeros(4096, np.float32)
+    row[100:104] = 12.0
+    candidates = told(row)
+    row[200:] = np.nan  # not what the sums were made from; whoever read it would find no distribution
+    assert candidates.draw(Random(3)) in range(100, 104)
+    assert TopP(0.9)(candidates, PROMPT).ids.tolist() == [100, 101, 102, 103]
 
 
 @given(st.integers(0, 100), st.sampled_from([1, 256, 257, 5000]), st.sampled_from([np.float32, np.float64]))
@@ -114,17 +161,17 @@ def test_log_probabilities_after_a_truncation_are_those_of_what_is_left() -> Non
     assert left.entropy == pytest.approx(1.5 * np.log(2))
 
 
-def test_peaks_count_for_the_very_logits_they_were_told_with() -> None:
+def test_blocks_count_for_the_very_logits_they_were_told_with() -> None:
     sequence = Vocabulary(8).prompt([0])
     logits = np.arange(8, dtype=np.float32)
-    sequence.answered(logits, 0.0, logits.reshape(2, 4).max(axis=1))
-    assert sequence.peaks_of(logits) is not None
+    sequence.answered(logits, 0.0, np.array([logits.reshape(2, 4).max(axis=1), [1, 1]], np.float32))
+    assert sequence.blocks_of(logits) is not None
     assert sequence.logsumexp_of(logits) is not None
-    assert sequence.peaks_of(logits[::-1]) is sequence.logsumexp_of(logits[::-1]) is None
-    assert sequence.peaks_of(logits[:]) is sequence.logsumexp_of(logits[:]) is None
+    assert sequence.blocks_of(logits[::-1]) is sequence.logsumexp_of(logits[::-1]) is None
+    assert sequence.blocks_of(logits[:]) is sequence.logsumexp_of(logits[:]) is None
     assert Candidates.after(sequence, np.roll(logits, 1)).argmax() == 0
     sequence.forget_answer()
-    assert sequence.peaks_of(logits) is None
+    assert sequence.blocks_of(logits) is None
 
 
 def test_a_row_where_nothing_is_possible_has_no_mass() -> None:
@@ -151,17 +198,17 @@ def test_a_dead_end_is_told_from_logits_that_are_wrong(candidates: Candidates, e
     assert raised.type is error
 
 
-def test_a_strategy_on_a_real_model_is_told_the_peaks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strategy_on_a_real_model_is_told_the_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
     def after(sequence, logits):  # type: ignore[no-untyped-def]
-        told.append(sequence.peaks_of(logits))
+        told.append(sequence.blocks_of(logits))
         return Candidates(logits)
 
     monkeypatch.setattr(Candidates, "after", after)
     list(Engine().run([Task(model, "The sky is", Greedy(), max_new_tokens=3)]))
     assert len(told) == 3
-    assert all(peaks is not None and peaks.shape == (model.vocabulary.size // 64,) for peaks in told)
+    assert all(blocks is not None and blocks.shape == (2, model.vocabulary.size // 64) for blocks in told)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

@@ -183,5 +183,5 @@ def _part(answer: Answer, request: Forward) -> Answer:
         answer.logsumexp[first:],
         answer.hidden[first:] if request.hidden and answer.hidden is not None else None,
         {layer: answer.layers[layer][first:] for layer in request.layers} or None if answer.layers else None,
-        None if answer.peaks is None else answer.peaks[first:],
+        None if answer.blocks is None else answer.blocks[first:],
     )

@@ -35,8 +35,8 @@ def note_answer(request: Forward, answer: Answer, logits: Logits) -> list[Sequen
     """
     sequence = request.sequence
     if request.last is None:
-        peaks = None if answer.peaks is None else answer.peaks[0]
-        sequence.answered(logits, float(answer.logsumexp[0]), peaks)
+        blocks = None if answer.blocks is None else answer.blocks[0]
+        sequence.answered(logits, float(answer.logsumexp[0]), blocks)
         return [sequence]
     nodes = sequence.path(sequence.length - request.rows)
     for index, (node, row, logsumexp) in enumerate(zip(nodes, logits, answer.logsumexp.tolist(), strict=True)):

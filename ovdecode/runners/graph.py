@@ -30,7 +30,7 @@ WANTED_ROWS = "wanted_rows"
 """Name of the i64 input, ``(rows,)``, that says which positions' logits are computed."""
 
 BLOCK = 64
-"""How many neighbouring logits share a maximum in the output `peaks`."""
+"""How many neighbouring logits are summed up together in the output `blocks`."""
 
 Form = Literal["stateful", "explicit", "paged"]
 
@@ -104,8 +104,8 @@ def add_statistics(model: ov.Model) -> None:
 
     - `logsumexp`, f32 ``(rows,)``: the log of the sum of exponentials of each row. ``logits - logsumexp[:, None]`` are
       log-probabilities.
-    - `peaks`, f32 ``(rows, blocks)``: the largest of every `BLOCK` neighbouring logits. A vocabulary that is no
-      multiple of `BLOCK` gets no such output.
+    - `blocks`, f32 ``(rows, 2, blocks)``: of every `BLOCK` neighbouring logits the largest, and the sum of exponentials
+      less the row's largest. A vocabulary that is no multiple of `BLOCK` gets no such output.
 
     `gather_before_head` is applied first if it was not.
 
@@ -135,7 +135,8 @@ def add_statistics(model: ov.Model) -> None:
     _move_output(logits, rows)
     _add_output(model, op.add(total, op.squeeze(largest, among)).output(0), "logsumexp")
     if size == BLOCK:
-        _add_output(model, peaks.output(0), "peaks")
+        both = op.concat([op.unsqueeze(peaks, among), op.unsqueeze(sums, among)], 1)  # (rows, 2, blocks)
+        _add_output(model, both.output(0), "blocks")
 
 
 def expose_hidden(model: ov.Model, layers: Collection[int] = ()) -> None:

@@ -138,5 +138,5 @@ class Lane:
         rows = slice(start, start + request.rows)
         layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers}
         hidden = outputs["hidden.final"][rows] if request.hidden else None
-        peaks = outputs["peaks"][rows] if "peaks" in outputs else None
-        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None, peaks)
+        blocks = outputs["blocks"][rows] if "blocks" in outputs else None
+        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None, blocks)

@@ -92,16 +92,16 @@ class TopP(LogitsProcessor):
         """The nucleus of the candidates."""
         if self.p == 1:
             return candidates
-        if len(candidates) <= SHORT:
-            falling = candidates.falling()
-            sums = candidates.weights[falling].astype(np.float64).cumsum()
-            nucleus = falling[: int(sums.searchsorted((self.p - ROUNDING) * sums[-1])) + 1]
-            nucleus.sort()
-            return candidates.at(nucleus)
-        likely = candidates.likely(self.p)
-        falling = np.sort(candidates.weights[likely])[::-1].copy()  # reversed views are slow
-        count = crossing(falling, (self.p - ROUNDING) * candidates.mass) + 1
-        return candidates.at(likely).top(count)
+        likely = candidates if len(candidates) <= SHORT else candidates.likely(self.p)
+        if len(likely) > SHORT:
+            heaviest = np.sort(likely.weights)[::-1].copy()  # reversed views are slow
+            return likely.top(crossing(heaviest, (self.p - ROUNDING) * candidates.mass) + 1)
+        falling = likely.falling()
+        sums = likely.weights[falling].astype(np.float64).cumsum()
+        mass = sums[-1] if likely is candidates else candidates.mass
+        nucleus = falling[: int(sums.searchsorted((self.p - ROUNDING) * mass)) + 1]
+        nucleus.sort()
+        return likely.at(nucleus)
 
 
 @register("min_p")
@@ -179,14 +179,14 @@ class Typical(LogitsProcessor):
         entropy = candidates.entropy
         # Whoever is more surprising than 2·H lies farther from H than a surprise of 0 does, and so than all others.
         likely = candidates.likely(self.mass, 2 * entropy)
-        weights = candidates.weights[likely]
-        distances = np.abs(candidates.logprobs[likely] + candidates.logits.dtype.type(entropy))
+        weights, kind = likely.weights, likely.logits.dtype.type
+        distances = np.abs(likely.logits - kind(candidates.logsumexp) + kind(entropy))
         rising = np.argsort(distances)
         target = (self.mass - ROUNDING) * candidates.mass
         border = distances[rising[crossing(weights[rising], target)]]
         if self.ties == "keep":
-            return candidates.at(likely[distances <= border])
+            return likely.keep(distances <= border)
         chosen = distances < border
         ties = np.flatnonzero(distances == border)
         chosen[ties[: crossing(weights[ties], target - total(weights[chosen])) + 1]] = True
-        return candidates.at(likely[chosen])
+        return likely.keep(chosen)

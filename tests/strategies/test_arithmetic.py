@@ -10,7 +10,7 @@ from search_tables import complete, noise, noise_model
 
 from ovdecode import ArithmeticSampling, Candidates, Eos, MaxNewTokens, Model, Random, Sampling, TableRunner, TopK
 from ovdecode.errors import ConfigurationError
-from ovdecode.strategies.arithmetic import decode_code, narrow
+from ovdecode.strategies.arithmetic import Code, decode_code
 from ovdecode.testing import distribution, law_distribution
 
 
@@ -27,12 +27,17 @@ def decode(model: Model, code: float, length: int) -> tuple[int, ...]:
 
 
 def test_a_code_falls_into_the_part_of_one_token() -> None:
-    law = Candidates(np.log([0.5, 0.25, 0.25]))
-    assert narrow(law, 0.25) == pytest.approx((0, 0.5, 0.5))
-    assert narrow(law, 0.5) == pytest.approx((1, 0.0, 0.25))
-    assert narrow(law, 0.875) == pytest.approx((2, 0.5, 0.25))
-    narrowed = law.at(np.array([0, 2]))
-    assert narrow(narrowed, 0.8) == pytest.approx((2, 0.4, 1 / 3))
+    def fall(law: Candidates, place: float) -> tuple[int, float]:
+        code = Code(place, Random("bits"))
+        return law.draw(code), code.place
+
+    row = np.log([0.5, 0.25, 0.125, 0.125])
+    blocks = Candidates(row, peaks=row[::2], sums=np.array([1.5, 0.5]))
+    for law in (Candidates(row), blocks):  # the parts are in the order of ids, whatever is chosen first
+        assert fall(law, 0.25) == pytest.approx((0, 0.5))
+        assert fall(law, 0.5) == pytest.approx((1, 0.0))
+        assert fall(law, 0.9375) == pytest.approx((3, 0.5))
+    assert fall(blocks.at(np.array([0, 2])), 0.9) == pytest.approx((2, 0.5))
 
 
 @pytest.mark.parametrize("seed", range(4))

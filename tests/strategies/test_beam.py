@@ -320,7 +320,7 @@ def test_the_best_of_all_beams_are_found_in_few_blocks(seed: int, monkeypatch: p
     rows = [rng.integers(-4, 5, 64).astype(np.float32) for _ in beams]
     for beam, row in zip(beams, rows, strict=True):
         row[rng.random(64) < rng.random()] = -np.inf
-        beam.sequence.answered(row, 3.0, row.reshape(-1, 4).max(axis=1))
+        beam.sequence.answered(row, 3.0, np.array([row.reshape(-1, 4).max(axis=1), np.ones(16)], np.float32))
     for count in (1, 3, 8, 16):
         own = [next_tokens(strategy, row, beam.sequence, count) for beam, row in zip(beams, rows, strict=True)]
         assert [*likeliest(strategy, beams, rows, count).best(count)] == [*Extensions.by(beams, own).best(count)]
