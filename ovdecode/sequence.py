@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ovdecode.vocabulary import Vocabulary
 
 SequenceType = TypeVar("SequenceType", bound="Sequence")
+Told = tuple[NDArray[np.float32], float, "NDArray[np.float32] | None"]
+"""What a model said after a sequence: logits, the log of the sum of their exponentials, and `Answer.blocks` of them."""
 
 
 class Sequence:
@@ -49,7 +51,7 @@ class Sequence:
     vocabulary: Vocabulary
     _buffer: _Buffer
     _memo: dict[Hashable, Any] | None
-    _logits: tuple[NDArray[np.float32], float, NDArray[np.float32] | None] | None
+    _logits: Told | None
     _logprob: float | None
 
     @classmethod
@@ -193,14 +195,21 @@ class Sequence:
 
         It saves who looks for the best tokens, or draws one, most of the row.
         """
-        known = self._logits
-        return known[2] if known is not None and known[0] is logits else None
+        known = self._told(logits)
+        return None if known is None else known[2]
 
     def logsumexp_of(self, logits: NDArray[np.float32]) -> float | None:
         """Log of the sum of the logits' exponentials, if they are known to be the model's own here: the graph has made
         that sum, so nobody else need read the row for it."""
+        known = self._told(logits)
+        return None if known is None else known[1]
+
+    def _told(self, logits: NDArray[np.float32]) -> Told | None:
+        """What was noted here, if it was about these logits: the same array, or the same part of the same memory."""
         known = self._logits
-        return known[1] if known is not None and known[0] is logits else None
+        if known is None or known[0] is logits or known[0].__array_interface__ == logits.__array_interface__:
+            return known
+        return None
 
     def forget_answer(self) -> None:
         """Let go of the logits noted by `answered`; what children learned from them stays."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.forward import Answer, Forward, Logits
-from ovdecode.numerics import logsumexp
 from ovdecode.plugin import require
 from ovdecode.random import Random
 from ovdecode.registry import register
@@ -70,7 +69,7 @@ class ContrastiveSearch(Strategy):
             candidates = self.candidates(logits, sequence)
             best = candidates.top(self.top_k)
             best = best.keep(best.checked > -np.inf)
-            probabilities = np.exp(best.logits - logsumexp(candidates.logits))  # (candidates,)
+            probabilities = np.exp(best.logits - candidates.logsumexp)  # (candidates,)
             ahead = [sequence + token for token in best.ids]
             # Several show by what they share how much is decided; one alone shows it by the position before its end.
             answers = yield [Forward(each, last=1 if len(ahead) > 1 else 2, hidden=True) for each in ahead]

@@ -129,7 +129,7 @@ class Smc(Strategy):
     def _extend(self, particle: Particle, logits: Logits, stop: Stop, rng: Random) -> Particle:
         """A particle with one token more, its weight multiplied by what makes it proper; one of weight 0 ends."""
         try:
-            model = Candidates(logits).logprobs
+            model = Candidates.after(particle.sequence, logits).logprobs
             target = self.candidates(model, particle.sequence)
             target.peak  # noqa: B018  raises if no token is left
         except DeadEnd:

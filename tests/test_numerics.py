@@ -165,10 +165,11 @@ def test_blocks_count_for_the_very_logits_they_were_told_with() -> None:
     sequence = Vocabulary(8).prompt([0])
     logits = np.arange(8, dtype=np.float32)
     sequence.answered(logits, 0.0, np.array([logits.reshape(2, 4).max(axis=1), [1, 1]], np.float32))
-    assert sequence.blocks_of(logits) is not None
-    assert sequence.logsumexp_of(logits) is not None
-    assert sequence.blocks_of(logits[::-1]) is sequence.logsumexp_of(logits[::-1]) is None
-    assert sequence.blocks_of(logits[:]) is sequence.logsumexp_of(logits[:]) is None
+    for same in (logits, logits[:], logits[None, :][-1]):
+        assert sequence.blocks_of(same) is not None
+        assert sequence.logsumexp_of(same) == 0.0
+    for other in (logits[::-1], logits[1:], logits.copy(), logits.view(np.int32)):
+        assert sequence.blocks_of(other) is sequence.logsumexp_of(other) is None
     assert Candidates.after(sequence, np.roll(logits, 1)).argmax() == 0
     sequence.forget_answer()
     assert sequence.blocks_of(logits) is None

@@ -39,8 +39,10 @@ def note_answer(request: Forward, answer: Answer, logits: Logits) -> list[Sequen
         sequence.answered(logits, float(answer.logsumexp[0]), blocks)
         return [sequence]
     nodes = sequence.path(sequence.length - request.rows)
-    for index, (node, row, logsumexp) in enumerate(zip(nodes, logits, answer.logsumexp.tolist(), strict=True)):
-        node.answered(row, logsumexp, child=nodes[index + 1] if index + 1 < len(nodes) else None)
+    blocks = [None] * len(nodes) if answer.blocks is None else answer.blocks
+    told = zip(nodes, logits, answer.logsumexp.tolist(), blocks, [*nodes[1:], None], strict=True)
+    for node, row, logsumexp, each, child in told:
+        node.answered(row, logsumexp, each, child)
     return nodes
 
 
