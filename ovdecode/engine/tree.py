@@ -40,7 +40,7 @@ def note_answer(request: Forward, answer: Answer, logits: Logits) -> list[Sequen
         return [sequence]
     nodes = sequence.path(sequence.length - request.rows)
     blocks = [None] * len(nodes) if answer.blocks is None else answer.blocks
-    told = zip(nodes, logits, answer.logsumexp.tolist(), blocks, [*nodes[1:], None], strict=True)
+    told = zip(nodes, logits, answer.logsumexp.tolist(), blocks, [*nodes, None][1:], strict=True)
     for node, row, logsumexp, each, child in told:
         node.answered(row, logsumexp, each, child)
     return nodes
