@@ -31,7 +31,7 @@ def exponentials(logits: Floats, peak: Any, divisor: float = 1.0) -> Floats:
     if divisor != 1:
         weights *= weights.dtype.type(1 / divisor)  # takes half as long as a division
     least = _LEAST_LOG[weights.dtype.type]
-    if weights.min(initial=0) < least:
+    if len(weights) and weights[weights.argmin()] < least:
         below = weights - weights.dtype.type(least)
         np.minimum(below, 0, out=below)
         with np.errstate(over="ignore"):
@@ -163,7 +163,7 @@ def crossing(weights: Floats, target: float) -> int:
 
 def pick(weights: Floats, uniform: float) -> int:
     """The index at which the running sum of non-negative `weights` first exceeds `uniform` of their total."""
-    sums = _block_sums(weights).cumsum()
+    sums = (weights.astype(np.float64) if len(weights) <= SHORT else _block_sums(weights)).cumsum()
     index = _locate(weights, sums, uniform * float(sums[-1]), "right")
     while weights[index] == 0:  # rounding at the very end of a block may land on an impossible token
         index -= 1
