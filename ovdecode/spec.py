@@ -17,7 +17,7 @@ from typing import Any, cast, get_args, get_type_hints
 import numpy as np
 
 from ovdecode.errors import ConfigurationError
-from ovdecode.plugin import Plugin
+from ovdecode.plugin import Plugin, type_hints
 from ovdecode.processor import Chain, LogitsProcessor
 from ovdecode.registry import lookup, unknown
 from ovdecode.stopping import AllOf, AnyOf, Not, StoppingCriterion
@@ -209,7 +209,7 @@ class _Parser:
             return _COMBINATIONS[family, name](self.only_part(family))
         plugin = lookup(family, name)
         known = parameters(plugin)
-        hints = get_type_hints(plugin)
+        hints = type_hints(plugin) or get_type_hints(plugin)  # which says what is wrong with them
         given: dict[str, Any] = {}
         separator = ":"
         while self.next == separator and not bare:  # after a bare word, a comma goes on with the outer plugin
