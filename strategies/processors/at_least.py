@@ -45,10 +45,10 @@ class AtLeast(LogitsProcessor):
         """What the processor leaves, and the best."""
         left = self.processor(candidates, sequence)
         best = candidates.top(self.count)
-        kept = left.ids[left.logits > -np.inf]
-        if np.isin(best.ids, kept).all():
+        places = left.positions(best.ids)
+        if len(places) == len(best) and (left.logits[places] > -np.inf).all():
             return left
-        size = sequence.vocabulary.size
-        logits = left.spread(size).copy()
+        kept = left.ids[left.logits > -np.inf]
+        logits = left.spread(sequence.vocabulary.size).copy()
         logits[best.ids] = best.logits
         return Candidates(logits).only(np.union1d(kept, best.ids))
