@@ -54,7 +54,7 @@ class Candidates:
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
         peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
-        sums: with `peaks`, the sum of each block's exponentials less the largest of all logits, shape (blocks,).
+        sums: beside `peaks`, the sum of exp(logit - largest logit of all) over each block, shape (blocks,).
     """
 
     def __init__(

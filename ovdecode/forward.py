@@ -92,7 +92,7 @@ class Answer:
         logsumexp: log of the sum of their exponentials, shape (rows,): `logits - logsumexp` are log-probabilities.
         hidden: the state that enters the LM head, shape (rows, hidden), if asked for.
         layers: layer number to the logits read out there, shape (rows, vocab), for the layers asked for.
-        blocks: of every few neighbouring logits the largest, and the sum of exponentials less the row's largest, shape
+        blocks: of every few neighbouring logits the largest, and the sum of exp(logit - largest of the row), shape
             (rows, 2, blocks), if the runner tells.
     """
 

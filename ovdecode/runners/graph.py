@@ -104,8 +104,8 @@ def add_statistics(model: ov.Model) -> None:
 
     - `logsumexp`, f32 ``(rows,)``: the log of the sum of exponentials of each row. ``logits - logsumexp[:, None]`` are
       log-probabilities.
-    - `blocks`, f32 ``(rows, 2, blocks)``: of every `BLOCK` neighbouring logits the largest, and the sum of exponentials
-      less the row's largest. A vocabulary that is no multiple of `BLOCK` gets no such output.
+    - `blocks`, f32 ``(rows, 2, blocks)``: of every `BLOCK` neighbouring logits the largest, and the sum of
+      exp(logit - largest of the row). A vocabulary that is no multiple of `BLOCK` gets no such output.
 
     `gather_before_head` is applied first if it was not.
 
