@@ -41,11 +41,11 @@ def load(
     Args:
         source: `smollm2`, an OpenVINO model folder, a GGUF file, or the id of an OpenVINO repository on the hub.
         device: an OpenVINO device name.
-        precision: `fast` (the device's defaults, but that a CPU keeps a paged cache in 16 bits; with
-            ``properties={"KV_CACHE_PRECISION": "u8"}`` it takes half the memory), `invariant` (f32 with the device's
-            quantised products; the same bits in any batch) or `exact` (f32 throughout, and invariant). Tested when the
-            model is loaded; with the same model, versions, machine and options, that it held is remembered, and one
-            inference shows that nothing changed.
+        precision: `fast` (the device's defaults, but for a paged cache: where a CPU infers in bf16, it keeps that in
+            bf16, too, and otherwise it quantises keys token by token; ``properties={"KV_CACHE_PRECISION": "u8"}``
+            halves the memory of bf16), `invariant` (f32 with the device's quantised products; the same bits in any
+            batch) or `exact` (f32 throughout, and invariant). Tested when the model is loaded; with the same model,
+            versions, machine and options, that it held is remembered, and one inference shows that nothing changed.
         runner: `auto` takes the paged path where the model and the device allow it, and otherwise the stateful one.
         tokenizer: which of the two tokenizers encodes and decodes.
         weights: how the weights of a GGUF file are stored when it is converted.

@@ -16,7 +16,7 @@ from ovdecode.runners.model_file import ModelFile, ModelSource, graph_of
 from ovdecode.runners.page_memory import PageMemory
 from ovdecode.runners.pages import PageCopy
 from ovdecode.runners.paging import to_paged
-from ovdecode.runners.precision import PROPERTIES, check_compiled, compiled_setting, options_for
+from ovdecode.runners.precision import PROPERTIES, check_compiled, compiled_setting, options_for, quantise_by_token
 from ovdecode.runners.prepared import PreparedGraph
 from ovdecode.runners.products import ease_products
 from ovdecode.runners.residual import residual_stream
@@ -56,7 +56,8 @@ class PagedGraph:
         import openvino as ov
 
         core = ov.Core()
-        options = options_for(precision, properties, device)
+        quantise_by_token(core, device)
+        options = options_for(precision, properties, core, device)
         if hidden:
             self._head = core.compile_model(head_model(graph_of(model)), device, options).create_infer_request()
         cache = options.pop("CACHE_DIR", "")

@@ -138,28 +138,42 @@ def test_what_was_compiled_is_read_back() -> None:
 
 
 def test_a_cache_of_the_users_own() -> None:
-    """Fast keeps 16 bits, unless anything is said of it: the device refuses most mixtures."""
-    assert options_for("fast", {"INFERENCE_NUM_THREADS": 1}, "CPU") == {
-        "KV_CACHE_PRECISION": "f16",
-        "INFERENCE_NUM_THREADS": 1,
-    }
+    """Fast keeps bf16 where it infers in that, unless anything is said of it: the device refuses most mixtures."""
+
+    def options(properties: dict[str, Any], infers: str = "bf16", device: str = "CPU") -> dict[str, Any]:
+        return options_for("fast", properties, cast(Any, Machine(infers)), device)
+
+    assert options({"INFERENCE_NUM_THREADS": 1}) == {"KV_CACHE_PRECISION": "bf16", "INFERENCE_NUM_THREADS": 1}
     for own in ({"KV_CACHE_PRECISION": "u8"}, {"KEY_CACHE_PRECISION": "u8"}, {"VALUE_CACHE_PRECISION": "u8"}):
-        assert options_for("fast", own, "CPU") == own
-    assert options_for("fast", {}, "GPU") == {}
-    assert options_for("exact", {}, "CPU") == EXACT
+        assert options(own) == own
+    assert options({"INFERENCE_PRECISION_HINT": "f32"}) == {"INFERENCE_PRECISION_HINT": "f32"}
+    assert options({}, "f32") == options({}, device="GPU") == {}
+    assert options_for("exact", {}, cast(Any, Machine("bf16")), "CPU") == EXACT
+
+
+class Machine:
+    """A device that infers in a given precision."""
+
+    def __init__(self, infers: str) -> None:
+        self._infers = infers
+
+    def get_property(self, device: str, name: str) -> str:
+        assert name == "INFERENCE_PRECISION_HINT"
+        return self._infers
 
 
 @pytest.mark.parametrize(
-    ("properties", "page_bytes"),
+    ("bits", "page_bytes"),
     [
-        ({}, 737_280),  # 30 layers, keys and values, 3 heads, 32 tokens, 64 wide, 16 bits
-        ({"KV_CACHE_PRECISION": "u8"}, 437_760),  # and 16 bytes of scales for each token, or channel
-        ({"KV_CACHE_PRECISION": "u4"}, 253_440),
+        ("f16", 737_280),  # 30 layers, keys and values, 3 heads, 32 tokens, 64 wide
+        ("u8", 414_720),  # and 8 bytes of scales for each token
+        ("u4", 230_400),
     ],
 )
-def test_a_cache_of_so_many_bits(graph: Any, properties: dict[str, Any], page_bytes: int) -> None:
+def test_a_cache_of_so_many_bits(graph: Any, bits: str, page_bytes: int) -> None:
     """A cache in four bits once failed: its arrays were taken to be twice as large as they are."""
-    runner = PagedRunner(graph, properties={"INFERENCE_NUM_THREADS": 2, **properties}, cache_bytes=1 << 28)
+    properties = {"INFERENCE_NUM_THREADS": 2, "KV_CACHE_PRECISION": bits}
+    runner = PagedRunner(graph, properties=properties, cache_bytes=1 << 28)
     self_test(runner)
     assert runner.token_bytes == page_bytes // 32
 
