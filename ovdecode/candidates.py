@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 _SINGLE = 1e-20, 1e20
 """Between these divisors, single precision holds the quotients of logits."""
-_MODERATE = 40.0
+_MODERATE = 64.0
 """If the largest logit is from 0 to this, single precision holds their exponentials as they are."""
+_NEAR = 20.0
+"""Sums beside a peak hold their digits beside one that is so near."""
 _FEW = 512
 _LEAST = 1e-30
 """Below this weight, single precision has few digits left."""
@@ -134,12 +136,12 @@ class Candidates:
 
     def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
         """Of these token ids, shape (n,): 0 for those that are no candidates."""
-        probabilities: Floats
-        if self._ids is None:
-            probabilities = self.probabilities[tokens]
+        places = tokens if self._ids is None else np.minimum(self._ids.searchsorted(tokens), len(self._ids) - 1)
+        if self._weights is None:
+            found = np.exp(self._divided(self._undivided[places]) - self.logsumexp)
         else:
-            places = np.minimum(self._ids.searchsorted(tokens), len(self._ids) - 1)
-            probabilities = np.where(self._ids[places] == tokens, self.probabilities[places], 0.0)
+            found = self._weights[places] / self.mass
+        probabilities: Floats = found if self._ids is None else np.where(self._ids[places] == tokens, found, 0.0)
         return probabilities
 
     @cached_property
@@ -153,7 +155,8 @@ class Candidates:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
             if self._moderate:
-                self._weights = np.exp(self._undivided)
+                scale = self._undivided.dtype.type(1 / self._divisor)
+                self._weights = np.exp(self._undivided if scale == 1 else self._undivided * scale)
             elif _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
                 self._weights = exponentials(self._undivided, self._largest, self._divisor)
             else:
@@ -163,7 +166,7 @@ class Candidates:
     @property
     def _moderate(self) -> bool:
         """Whether `weights`, if they are not known yet, will be the exponentials of the logits as they are."""
-        return 0 <= self.peak < _MODERATE and self._divisor == 1
+        return 0 <= self.peak < _MODERATE and 0.5 <= self._divisor < _SINGLE[1]
 
     @cached_property
     def mass(self) -> float:
@@ -217,7 +220,7 @@ class Candidates:
     @cached_property
     def entropy(self) -> float:
         """Shannon entropy of `probabilities`, in nats."""
-        return -self.mean(self.logprobs)
+        return max(self.logsumexp - self.mean(self.logits), 0.0)
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
@@ -229,6 +232,10 @@ class Candidates:
     def token(self, position: int) -> int:
         """The token id at a position."""
         return position if self._ids is None else int(self._ids[position])
+
+    def tokens(self, positions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The token ids at some positions, shape (n,) to shape (n,)."""
+        return positions if self._ids is None else self._ids[positions]
 
     def draw(self, rng: Chooser) -> int:
         """A token at random, each with its probability: by one choice, or by that of a block and of one in it."""
@@ -281,7 +288,7 @@ class Candidates:
 
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Only those at the given positions (not ids), which must rise."""
-        ids = positions if self._ids is None else self._ids[positions]
+        ids = self.tokens(positions)
         logits = None if self._known is None else self._known[positions]
         weights = None if self._weights is None else self._weights[positions]
         if weights is not None and len(weights) and weights[weights.argmax()] < _LEAST:
@@ -296,6 +303,24 @@ class Candidates:
     def with_logits(self, logits: Floats) -> Candidates:
         """The same tokens with other logits, shape (n,)."""
         return Candidates(logits, self._ids)
+
+    def replaced(self, positions: NDArray[np.intp], logits: Floats | float) -> Candidates:
+        """The same tokens, those at some positions (not ids) with other logits, shape (positions,) or one for all."""
+        row = self.logits.copy()
+        row[positions] = logits
+        if self._peaks is None or self._sums is None or 4 * len(positions) > len(self._sums):
+            return Candidates(row, self._ids)
+        # Only the blocks in which something was replaced have another peak and another sum.
+        blocks = positions // (len(row) // len(self._sums))
+        near = row.reshape(len(self._sums), -1)[blocks]  # (positions, size)
+        peaks = self._peaks.copy()
+        peaks[blocks] = near.max(axis=1)
+        peak = peaks[peaks.argmax()]
+        if not abs(peak - self._largest) < _NEAR:  # sums beside another peak would have lost their digits
+            return Candidates(row)
+        sums = self._sums * np.exp(self._largest - peak)
+        sums[blocks] = np.exp(near - peak).sum(axis=1)
+        return Candidates(row, peaks=peaks, sums=sums)
 
     def with_weights(self, weights: Floats) -> Candidates:
         """The same tokens with probabilities in proportion to numbers of at least 0, not all of them 0, shape (n,)."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.hashing import absorb, uniforms
+from ovdecode.hashing import Hashes, absorb, uniforms
 
 _BLOCK, _FIRST = 64, 24
 _PLACES = np.arange(_BLOCK)
@@ -27,11 +27,12 @@ class GumbelNoise:
     whole before that of its members.
 
     Args:
-        key: 64 random bits. Keys that differ in their lower half alone share numbers.
+        keys: 64 random bits, shape (1,); or keys for the tokens that `of` is asked about, one each. Keys that differ in
+            their lower half alone share numbers.
     """
 
-    def __init__(self, key: int) -> None:
-        self._blocks = np.array([key], np.uint64)
+    def __init__(self, keys: Hashes) -> None:
+        self._blocks = keys
         self._tokens = self._blocks ^ np.uint64(2**63)  # no token is hashed as a block is
 
     def of(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

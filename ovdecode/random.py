@@ -57,7 +57,7 @@ class Random:
 
     def gumbel_noise(self) -> GumbelNoise:
         """Independent standard Gumbel variates for tokens, each made when it is looked at; others at each call."""
-        return GumbelNoise(int(self._generator.integers(2**64, dtype=np.uint64)))
+        return GumbelNoise(self._generator.integers(2**64, size=1, dtype=np.uint64))
 
     def __repr__(self) -> str:
         return f"Random{self.key!r}"

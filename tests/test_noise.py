@@ -51,7 +51,7 @@ def test_the_largest_sums_are_those_of_all(key: int, scale: float, count: int, g
     row[rng.random(len(row)) < gone] = -np.inf
     row[5] = 0.0
     peaks = row.reshape(-1, 64).max(axis=1)
-    candidates, noise = Candidates(row, peaks=peaks).divided(divisor), GumbelNoise(key)
+    candidates, noise = Candidates(row, peaks=peaks).divided(divisor), GumbelNoise(np.array([key], np.uint64))
     sums = candidates.logits + noise.of(np.arange(len(row)))
     order = np.argsort(-sums, kind="stable")[:count]
     order = order[sums[order] > -np.inf]
@@ -71,6 +71,6 @@ def test_blocks_whose_first_comes_too_late_are_not_looked_at(monkeypatch: pytest
     monkeypatch.setattr(GumbelNoise, "_noise", lambda *args: looked.append(args[1].size) or made(*args))
     row = np.zeros(64 * 768, np.float32)
     row[12_345], row[40_000] = 40, 18
-    positions, _ = GumbelNoise(0).largest(Candidates(row, peaks=row.reshape(-1, 64).max(axis=1)), 1)
+    positions, _ = GumbelNoise(np.zeros(1, np.uint64)).largest(Candidates(row, peaks=row.reshape(-1, 64).max(axis=1)), 1)
     assert positions.tolist() == [12_345]
     assert sum(looked) < 64 * 40

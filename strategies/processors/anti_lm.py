@@ -56,11 +56,10 @@ class FSD(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The best tokens, held back as far as they repeat."""
-        probabilities = candidates.probabilities
         best = candidates.top(self.top_k)
-        best = best.keep(best.logits > -np.inf)
-        said_again = self._said_again(sequence.tokens, best.ids).astype(probabilities.dtype)
-        probable = probabilities[candidates.positions(best.ids)]
+        best = best.keep(best.checked > -np.inf)
+        probable = candidates.probabilities_of(best.ids)
+        said_again = self._said_again(sequence.tokens, best.ids).astype(probable.dtype)
         return best.with_logits((1 - self.alpha) * probable - self.alpha * said_again)
 
     def _said_again(self, text: NDArray[np.int64], tokens: NDArray[np.intp]) -> NDArray[np.float64]:

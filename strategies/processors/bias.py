@@ -142,9 +142,7 @@ def ban(candidates: Candidates, tokens: NDArray[Any]) -> Candidates:
         return candidates
     if not candidates.dense:
         return candidates.without(tokens)
-    logits = candidates.logits.copy()
-    logits[candidates.positions(tokens)] = -np.inf
-    return candidates.with_logits(logits)
+    return candidates.replaced(candidates.positions(tokens), -np.inf)
 
 
 def add_bias(candidates: Candidates, tokens: NDArray[Any], values: NDArray[np.float64]) -> Candidates:
@@ -152,10 +150,7 @@ def add_bias(candidates: Candidates, tokens: NDArray[Any], values: NDArray[np.fl
     if not len(tokens):
         return candidates
     places = candidates.positions(tokens)
-    found = places if candidates.dense else candidates.ids[places]
-    logits = candidates.logits.copy()
-    logits[places] += values[np.isin(tokens, found)]
-    return candidates.with_logits(logits)
+    return candidates.replaced(places, candidates.logits[places] + values[np.isin(tokens, candidates.tokens(places))])
 
 
 def sort_tokens(processor: LogitsProcessor, given: Iterable[int]) -> None:

@@ -92,6 +92,7 @@ class Entropix(LogitsProcessor):
 
 def moments(candidates: Candidates) -> tuple[float, float]:
     """Mean and variance of the surprise -log2 p: the entropy in bits, and the varentropy."""
-    surprises = candidates.logprobs / -math.log(2)
-    entropy = candidates.mean(surprises)
-    return entropy, candidates.mean(np.square(surprises - entropy))
+    entropy = candidates.entropy
+    distances = candidates.logits - candidates.logits.dtype.type(candidates.logsumexp - entropy)  # from their mean
+    varentropy = candidates.mean(np.square(distances, out=distances))
+    return entropy / math.log(2), varentropy / math.log(2) ** 2

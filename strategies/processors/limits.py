@@ -120,9 +120,7 @@ class ExponentialLengthDecay(LogitsProcessor):
         places = candidates.positions(end_tokens(sequence))
         before = candidates.logits[places]
         growth = math.expm1(min(late * math.log(self.factor), math.log(1e30)))
-        logits = candidates.logits.copy()
-        logits[places] = before + np.where(before > -np.inf, np.abs(before), 0) * growth
-        return candidates.with_logits(logits)
+        return candidates.replaced(places, before + np.where(before > -np.inf, np.abs(before), 0) * growth)
 
 
 @register("forced_eos")

@@ -116,12 +116,10 @@ class CountPenalty(LogitsProcessor):
         """The same tokens, those that occurred with other logits."""
         tokens, counts = np.unique(_seen(sequence, self.window, self.prompt), return_counts=True)
         places = candidates.positions(tokens)
-        found = places if candidates.dense else candidates.ids[places]
         before = candidates.logits[places]
-        amounts = self.amounts(counts[np.isin(tokens, found)])
-        logits = candidates.logits.copy()
-        logits[places] = before - (np.where(before < 0, -1, 1) * amounts if self.toward_zero else amounts)
-        return candidates.with_logits(logits)
+        amounts = self.amounts(counts[np.isin(tokens, candidates.tokens(places))])
+        moved = np.where(before < 0, -1, 1) * amounts if self.toward_zero else amounts
+        return candidates.replaced(places, before - moved)
 
 
 @register("presence")
@@ -183,6 +181,4 @@ def _scaled(candidates: Candidates, tokens: NDArray[np.int64], factor: float) ->
     """The given tokens' logits moved down by a factor; each once, for one written twice gets the same twice."""
     places = candidates.positions(tokens)
     before = candidates.logits[places]
-    logits = candidates.logits.copy()
-    logits[places] = np.where(before < 0, before * float(factor), before / float(factor))
-    return candidates.with_logits(logits)
+    return candidates.replaced(places, np.where(before < 0, before * float(factor), before / float(factor)))

@@ -14,6 +14,7 @@ from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
+from ovdecode.strategies.processors.bias import ban
 from ovdecode.strategies.processors.shared import ROUNDING
 
 
@@ -72,17 +73,16 @@ class XTC(LogitsProcessor):
         choices = candidates.above(candidates.logsumexp + math.log(self.threshold) - ROUNDING)
         dropped = choices[np.argsort(-candidates.logits[choices], kind="stable")][:-1]
         law = candidates.divided(float(self.temperature))
-        if len(dropped) == 0 or np.isin(candidates.ids[dropped], tuple(self.protected)).any():
+        tokens = candidates.tokens(dropped)
+        if len(dropped) == 0 or np.isin(tokens, tuple(self.protected)).any():
             return law
-        kept = law.without(candidates.ids[dropped])
+        kept = ban(law, tokens)
         if self.probability == 1:
             return kept
         unchanged = math.log1p(-self.probability) - law.logsumexp
-        both = np.logaddexp(math.log(self.probability) - kept.logsumexp, unchanged)
-        kind = law.logits.dtype.type
-        logits = law.logits - kind(kept.peak) + kind(both + kept.peak)  # in this order, large ones lose no digits
-        logits[dropped] = law.logits[dropped].astype(np.float64) + unchanged
-        return candidates.with_logits(logits)
+        both = float(np.logaddexp(math.log(self.probability) - kept.logsumexp, unchanged))
+        mixed = law.shifted(-kept.peak).shifted(both + kept.peak)  # in this order, large ones lose no digits
+        return mixed.replaced(dropped, law.logits[dropped].astype(np.float64) + unchanged)
 
 
 @register("quadratic")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import SHORT, top_indices
+from ovdecode.numerics import SHORT
 from ovdecode.plugin import one_of, require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -17,6 +17,9 @@ from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.shared import ROUNDING
 
 Rule = Literal["paper", "hf"]
+
+_FEW = 128
+"""So many of the most probable tokens are looked at first: the tail mostly begins before."""
 
 
 @register("top_h")
@@ -59,19 +62,21 @@ class TopH(LogitsProcessor):
         """The best of the candidates."""
         if self.rule == "hf":
             best = candidates.top(100)
-            falling = _falling(best, 100)
+            falling = _falling(best)
             surprises = -best.logprobs[falling].astype(np.float64)
             sums = (np.exp(-surprises) * surprises).cumsum()
             return _first(best, falling, sums, self.h * float(sums[-1]) * (1 + ROUNDING))
         bound = self.h * candidates.entropy * (1 + ROUNDING)
-        count = SHORT
+        count = _FEW
         while True:
-            falling = _falling(candidates, count)
-            logprobs = candidates.logprobs[falling].astype(np.float64)
-            masses, moments = np.exp(logprobs).cumsum(), (np.exp(logprobs) * logprobs).cumsum()
+            best = candidates.top(count)
+            falling = _falling(best)
+            logprobs = best.logits[falling].astype(np.float64) - candidates.logsumexp
+            weights = np.exp(logprobs)
+            masses, moments = weights.cumsum(), (weights * logprobs).cumsum()
             entropies = np.log(masses) - moments / masses
             if entropies[-1] > bound or len(falling) < count:
-                return _first(candidates, falling, entropies, bound)
+                return _first(best, falling, entropies, bound)
             count *= 8
 
 
@@ -107,7 +112,7 @@ class TailFree(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates before the tail."""
-        for size in (SHORT, len(candidates)):
+        for size in (_FEW, SHORT, len(candidates)):
             best = candidates.top(size).logits.astype(np.float64)
             falling = np.exp(np.sort(best)[::-1] - candidates.peak)
             if len(falling) == len(candidates):
@@ -122,11 +127,10 @@ class TailFree(LogitsProcessor):
         return candidates.top(int(first) + 1)
 
 
-def _falling(candidates: Candidates, count: int) -> NDArray[np.intp]:
-    """Positions of the `count` best that are possible, best first."""
-    best = top_indices(candidates.checked, count)
-    falling: NDArray[np.intp] = best[np.argsort(-candidates.logits[best], kind="stable")]
-    return falling[candidates.logits[falling] > -np.inf]
+def _falling(candidates: Candidates) -> NDArray[np.intp]:
+    """Positions of those that are possible, best first."""
+    falling = candidates.falling()
+    return falling[candidates.checked[falling] > -np.inf]
 
 
 def _first(candidates: Candidates, falling: NDArray[np.intp], rising: NDArray[np.float64], bound: float) -> Candidates:

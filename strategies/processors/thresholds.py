@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovdecode.candidates import Candidates
+from ovdecode.numerics import total, weighted_sum
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
@@ -111,7 +112,10 @@ class TopNSigma(LogitsProcessor):
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates near enough to the best."""
         logits = candidates.checked
-        sigma = float(logits[logits > -np.inf].std(dtype=np.float64))
+        if logits[logits.argmin()] == -np.inf:
+            logits = logits[logits > -np.inf]
+        distances = logits - logits.dtype.type(total(logits) / len(logits))
+        sigma = math.sqrt(weighted_sum(distances, distances) / len(logits))
         return near_best(candidates, -self.n * sigma)
 
 

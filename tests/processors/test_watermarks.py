@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
+from operator import xor
 from typing import Any
 
 import numpy as np
@@ -43,21 +45,30 @@ PROMPT = Vocabulary(4).prompt([0, 1, 2, 3, 0])
 # ---- The hash ----------------------------------------------------------------------------------------------
 
 
+def mix(state: int, value: int) -> int:
+    """One step of the hash in plain integers."""
+    state = ((state ^ value) + 0x9E3779B97F4A7C15) % 2**64
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+    return state ^ (state >> 31)
+
+
 def plain_hash(*values: int) -> int:
-    """The hash in plain integers, one value after the other."""
-    state = 0
-    for value in values:
-        state = ((state ^ value) + 0x9E3779B97F4A7C15) % 2**64
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state ^= state >> 31
-    return state
+    """The hash of one value after the other."""
+    return reduce(mix, values, 0)
+
+
+def plain_context(key: int, *tokens: int) -> int:
+    """The hash of a context."""
+    return reduce(xor, (plain_hash(key, place, token) for place, token in enumerate(tokens)))
 
 
 def test_the_hash_is_what_plain_integers_give() -> None:
     mark = SynthIdWatermark(hashing_key=2**64 - 1, context_width=2)
     hashes = absorb(mark.hash_contexts(np.array([[7, 151_000], [0, 0]])), np.array([3, 151_935]))
-    assert hashes.tolist() == [plain_hash(2**64 - 1, 7, 151_000, 3), plain_hash(2**64 - 1, 0, 0, 151_935)]
+    contexts = plain_context(2**64 - 1, 7, 151_000), plain_context(2**64 - 1, 0, 0)
+    assert hashes.tolist() == [mix(contexts[0], 3), mix(contexts[1], 151_935)]
+    assert plain_hash(1, 2) == int(absorb(absorb(np.zeros(1, np.uint64), np.array([1])), np.array([2]))[0])
 
 
 def test_uniforms_are_uniform_and_never_zero_or_one() -> None:
@@ -80,8 +91,9 @@ def green(mark: KgwWatermark, tokens: list[int], vocab: int) -> list[int]:
     """The green tokens after some tokens, by the definition."""
     context = tokens[len(tokens) - mark.context_width :]
     if mark.seeding_scheme == "lefthash":
-        ranked = sorted(range(vocab), key=lambda token: plain_hash(mark.hashing_key, *context, token))
-        return sorted(ranked[: int(mark.greenlist_ratio * vocab)])
+        start = plain_context(mark.hashing_key, *context)
+        ranks = [(mix(start, token // 8) >> 8 * (token % 8) & 255, mix(start, vocab + token)) for token in range(vocab)]
+        return sorted(sorted(range(vocab), key=ranks.__getitem__)[: int(mark.greenlist_ratio * vocab)])
     least = [min(plain_hash(mark.hashing_key, each, token) for each in context) for token in range(vocab)]
     share = [plain_hash_of(value) / 2**64 for value in least]
     return [token for token in range(vocab) if share[token] < mark.greenlist_ratio]
@@ -253,9 +265,17 @@ def test_over_many_keys_the_pick_has_the_models_distribution() -> None:
         assert 1e-4 < binom.cdf(count, keys, probability) < 1 - 1e-4
 
 
+def plain_number(key: int, *context: int, token: int) -> float:
+    """The number u of a token, by the law of the noise: in each block of 64 one arrives first, and the others later."""
+    start = plain_context(key, *context)
+    first, own = mix(start, token // 64), mix(start ^ 2**63, token)
+    arrival, later = (-math.log((each // 2**12 + 0.5) / 2**52) for each in (first, own))
+    return math.exp(-arrival / 64 - (0 if token % 64 == first % 64 else later))
+
+
 def test_the_pick_is_the_largest_log_u_over_p() -> None:
     for key in range(50):
-        u = np.array([(plain_hash(key, 1, 2, 3, 0, token) // 2**12 + 0.5) / 2**52 for token in range(4)])
+        u = np.array([plain_number(key, 1, 2, 3, 0, token=token) for token in range(4)])
         assert GumbelWatermark(key)(Candidates(np.log(P)), PROMPT).argmax() == int((np.log(u) / P).argmax())
 
 
@@ -327,7 +347,7 @@ def test_the_statistics_of_a_literal_text() -> None:
     count = sum(token in green(mark, [before], 12) for before, token in pairs)
     detection = mark.detect(sequence)
     assert (detection.scored, detection.score) == (6, pytest.approx(count / 6))
-    u = [(plain_hash(8, *pair) // 2**12 + 0.5) / 2**52 for pair in ((2, 3), (3, 1), (1, 4), (4, 1), (5, 3))]
+    u = [plain_number(8, before, token=token) for before, token in ((2, 3), (3, 1), (1, 4), (4, 1), (5, 3))]
     gumbel = GumbelWatermark(8, 1).detect(sequence)  # the context 1 comes twice, too
     assert (gumbel.scored, gumbel.score) == (5, pytest.approx(-np.log1p(-np.array(u)).mean()))
 

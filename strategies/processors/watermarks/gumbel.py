@@ -8,13 +8,10 @@ import numpy as np
 from scipy.stats import gamma
 
 from ovdecode.candidates import Candidates
-from ovdecode.hashing import absorb, uniforms
+from ovdecode.noise import GumbelNoise
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.watermarks.watermark import Detection, Watermark
-
-_SLACK = 1 + 1e-9
-"""For what rounding takes from a bound."""
 
 
 @register("gumbel_watermark")
@@ -22,8 +19,8 @@ _SLACK = 1 + 1e-9
 class GumbelWatermark(Watermark):
     """One token, drawn by a keyed hash of the context in place of chance.
 
-    Law: the token with the largest log(u_i) / p_i is left alone, where u_i, uniform on (0, 1), is the keyed
-    hash of context and token i. Over random keys, each token is left with its own probability p_i, and whole
+    Law: the token with the largest log(u_i) / p_i is left alone, where u_i, uniform on (0, 1), is made of keyed
+    hashes of context and token i. Over random keys, each token is left with its own probability p_i, and whole
     texts are distributed as without the mark, because a context marks only once in a text: the second time, the
     candidates pass as they are, for the strategy to sample from. Put it last in a chain. For a given key a text
     without repeated contexts is the same for every seed: vary the key or the prompt, not the seed.
@@ -50,17 +47,13 @@ class GumbelWatermark(Watermark):
         context = self.fresh_context(sequence)
         if context is None:
             return candidates
-        numbers, weights = uniforms(absorb(context, candidates.ids)), candidates.weights
-        some = int(weights.argmax())
-        border = -np.log(numbers[some]) / weights[some]
-        # Only those above -log(u) = border · p can win, and so only those above 1 - u, which is less.
-        able = (1 - numbers <= border * _SLACK * weights).nonzero()[0]
-        best = able[(np.log(numbers[able]) / weights[able]).argmax()]
-        return candidates.at(np.array([best]))
+        best, _ = GumbelNoise(context).largest(candidates, 1)
+        return candidates.at(best)
 
     def detect(self, sequence: Sequence) -> Detection:
         """The mean of -log(1 - u), and its probability without the mark; a repeated context counts once."""
-        scores = -np.log1p(-uniforms(self.fresh_tokens(sequence)))
+        contexts, tokens = self.fresh(sequence)
+        scores = -np.log(-np.expm1(-np.exp(-GumbelNoise(contexts).of(tokens))))
         if not len(scores):
             return Detection(np.nan, 1.0, 0)
         return Detection(float(scores.mean()), float(gamma.sf(scores.sum(), len(scores))), len(scores))

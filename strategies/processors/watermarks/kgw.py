@@ -69,10 +69,13 @@ class KgwWatermark(Watermark):
             return candidates
         context = sequence.tokens[None, sequence.length - self.context_width :]
         if self.seeding_scheme == "lefthash":
-            listed = self._list(self.hash_contexts(context), sequence.vocabulary.size)
-            green = listed if candidates.dense else listed[candidates.ids]
-        else:
-            green = self._chosen(self._least(context, candidates.ids))
+            return self.favoured(candidates, self._list(self.hash_contexts(context), sequence.vocabulary.size))
+        green = self._chosen(self._least(context, candidates.ids))
+        return candidates.with_logits(candidates.logits + green * candidates.logits.dtype.type(self.bias))
+
+    def favoured(self, candidates: Candidates, listed: NDArray[np.bool_]) -> Candidates:
+        """The same tokens, those on a list of all tokens, shape (vocab,), with higher logits."""
+        green = listed if candidates.dense else listed[candidates.ids]
         return candidates.with_logits(candidates.logits + green * candidates.logits.dtype.type(self.bias))
 
     def detect(self, sequence: Sequence) -> Detection:
@@ -90,10 +93,18 @@ class KgwWatermark(Watermark):
 
     def _list(self, context: Hashes, vocab_size: int) -> NDArray[np.bool_]:
         """Whether each token is on the green list of a context, shape (1,) to shape (vocab,)."""
-        ranks, count = absorb(context, np.arange(vocab_size)), int(self.greenlist_ratio * vocab_size)
-        if count == 0:
-            return np.zeros(vocab_size, bool)
-        green: NDArray[np.bool_] = ranks <= np.partition(ranks, count - 1)[count - 1]
+        # Eight tokens share the bytes of a hash; of those whose byte is at the border, hashes of their own decide.
+        hashes = absorb(context, np.arange((vocab_size + 7) // 8))
+        ranks = hashes.astype("<u8").view(np.uint8)[:vocab_size]
+        count, border = int(self.greenlist_ratio * vocab_size), int(self.greenlist_ratio * 256)
+        while np.count_nonzero(ranks < border) > count:
+            border -= 1
+        while np.count_nonzero(ranks <= border) < count:
+            border += 1
+        green: NDArray[np.bool_] = ranks < border
+        ties = (ranks == border).nonzero()[0]
+        ties = ties[absorb(context, vocab_size + ties).argsort()]
+        green[ties[: count - np.count_nonzero(green)]] = True
         return green
 
     def _greens_of_lists(

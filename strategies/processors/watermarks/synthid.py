@@ -69,14 +69,12 @@ class SynthIdWatermark(Watermark):
             if len(kinds) > _FEW:
                 probabilities *= _growth(np.bincount(kinds, probabilities, 2**layers).astype(np.float64), layers)[kinds]
                 continue
-            bits = kinds >> np.arange(layers)[::-1, None] & 1  # (layers, n)
-            for won in bits.astype(np.float64):
-                probabilities *= won + (1 - won).dot(probabilities)  # 1 + g - Σ g p, with no digits lost
+            play(probabilities, (kinds >> np.arange(layers)[::-1, None] & 1).astype(np.float64))
         return candidates.with_weights(probabilities)
 
     def detect(self, sequence: Sequence) -> Detection:
         """The mean of g, and its probability without the mark; a repeated context counts once."""
-        hashes = self.fresh_tokens(sequence)
+        hashes = absorb(*self.fresh(sequence))
         total = len(hashes) * self.depth
         wins = sum(int(self.kinds(hashes, layer, 1).sum()) for layer in range(self.depth))
         score = wins / total if total else np.nan
@@ -88,6 +86,12 @@ class SynthIdWatermark(Watermark):
         bits &= np.uint64(2**layers - 1)
         kinds: NDArray[np.intp] = bits.view(np.intp)
         return kinds
+
+
+def play(probabilities: NDArray[np.float64], wins: NDArray[np.float64]) -> None:
+    """Change probabilities in place, shape (n,), as layers do in which tokens have these g, shape (layers, n)."""
+    for won, lost in zip(wins, 1 - wins, strict=True):
+        probabilities *= won + lost.dot(probabilities)  # 1 + g - Σ g p, with no digits lost where it is small
 
 
 def _growth(masses: NDArray[np.float64], layers: int) -> NDArray[np.float64]:

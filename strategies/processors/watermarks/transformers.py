@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from math import comb
 from operator import index
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,12 @@ from ovdecode.processor import LogitsProcessor
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.watermarks.kgw import KgwWatermark
+from ovdecode.strategies.processors.watermarks.synthid import play
 from ovdecode.strategies.processors.watermarks.watermark import Detection
 
 _TABLE_SIZE = 1_000_003
 _TRIED = 40
+_TOGETHER = 2**16
 
 
 @register("kgw_watermark_hf")
@@ -34,8 +37,8 @@ class KgwWatermarkHF(KgwWatermark):
     `torch.randperm(V)`, seeded with the key and with, by `lefthash`, the last token alone, whatever `context_width` is;
     by `selfhash`, the least product of a token of the context with the next token, which counts among the
     `context_width` tokens itself. Of the 40 most probable tokens, those are green by `selfhash` that are on the list
-    that they lead to. A text of fewer tokens than `context_width` is not marked. A list takes milliseconds to make, and
-    is kept for a while.
+    that they lead to. A text of fewer tokens than `context_width` is not marked. A list takes a while to make, and is
+    kept for some time.
 
     Detector: the share of green tokens among the distinct pairs of a list and a token. The p-value is exact over random
     lists: it is that of the sum of independent hypergeometric variates, one for each list; transformers' own takes the
@@ -62,14 +65,11 @@ class KgwWatermarkHF(KgwWatermark):
             return candidates
         vocab_size, context = sequence.vocabulary.size, sequence.tokens[-self.context_width :]
         if self.seeding_scheme == "lefthash":
-            green = self._green_list(self._seed(context, 0), vocab_size)[candidates.ids]
-        else:
-            tried = candidates.top(_TRIED).ids.tolist()
-            own = [token for token in tried if self._green_list(self._seed(context, token), vocab_size)[token]]
-            green = np.isin(candidates.ids, own)
-        logits = candidates.logits.copy()
-        logits[green] += self.bias
-        return candidates.with_logits(logits)
+            return self.favoured(candidates, self._green_list(self._seed(context, 0), vocab_size))
+        tried = candidates.top(_TRIED).ids.tolist()
+        own = [token for token in tried if self._green_list(self._seed(context, token), vocab_size)[token]]
+        places = candidates.positions(np.array(own, np.intp))
+        return candidates.replaced(places, candidates.logits[places] + self.bias)
 
     def detect(self, sequence: Sequence) -> Detection:
         """The share of green tokens, and its probability without the mark; repetitions count once."""
@@ -161,8 +161,10 @@ class SynthIdWatermarkHF(LogitsProcessor):
             return candidates
         probabilities = candidates.weights.astype(np.float64)
         probabilities /= probabilities.sum()
-        for wins in self._wins(contexts[-1:], candidates.ids):
-            probabilities *= wins + probabilities[~wins].sum()  # 1 + g - Σ g p, with no digits lost where it is small
+        hashes = _accumulate(contexts[-1:], candidates.ids)
+        together = max(_TOGETHER // len(hashes), 1)  # layers; all of a whole vocabulary would take too much memory
+        for first in range(0, len(self._layers), together):
+            play(probabilities, self._wins(hashes, self._layers[first : first + together]).astype(np.float64))
         return candidates.with_weights(probabilities)
 
     def detect(self, sequence: Sequence) -> Detection:
@@ -170,8 +172,8 @@ class SynthIdWatermarkHF(LogitsProcessor):
         contexts = self._contexts(sequence)
         places = [place for place in range(len(contexts) - 1) if self._marks(contexts, place)]
         tokens = sequence.tokens[sequence.prompt_length :][places]
-        total = len(places) * len(tuple(self.keys))
-        wins = sum(int(layer.sum()) for layer in self._wins(contexts[places], tokens))
+        total = len(places) * len(self._layers)
+        wins = int(self._wins(_accumulate(contexts[places], tokens), self._layers).sum())
         score = wins / total if total else np.nan
         return Detection(score, float(binom.sf(wins - 1, total, self._table.mean())), len(places))
 
@@ -190,12 +192,16 @@ class SynthIdWatermarkHF(LogitsProcessor):
         before = contexts[max(first, place - self.context_history_size) : max(first, place)]
         return place >= first and contexts[place] not in before
 
-    def _wins(self, contexts: Hashes, tokens: NDArray[np.int64]) -> Iterable[NDArray[np.bool_]]:
-        """For each layer the g of each token, shape (n,), after its context; shapes (n or 1,) and (n,)."""
-        hashes = _accumulate(contexts, tokens)
-        for key in self.keys:
-            places = _accumulate(hashes, np.array([key])).view(np.int64) % self.sampling_table_size
-            yield self._table[places]
+    def _wins(self, hashes: Hashes, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The g, shape (layers, n), of tokens, hashed with their contexts, by the keys of some layers."""
+        places = _accumulate(hashes, layers[:, None]).view(np.int64) % self.sampling_table_size
+        wins: NDArray[np.bool_] = self._table[places]
+        return wins
+
+    @cached_property
+    def _layers(self) -> NDArray[np.int64]:
+        """The keys, shape (layers,)."""
+        return np.array(tuple(self.keys), np.int64)
 
     @cached_property
     def _table(self) -> NDArray[np.bool_]:
@@ -218,9 +224,25 @@ def _accumulate(hashes: Hashes, values: NDArray[np.int64]) -> Hashes:
 
 @lru_cache(maxsize=512)
 def _listed(vocab_size: int, seed: int, count: int) -> NDArray[np.bool_]:
-    """Whether each token is among the first of a permutation, shape (vocab,)."""
+    """Whether each token is among the first `count` of `torch.randperm(vocab_size)`, shape (vocab,).
+
+    In step i of a permutation, what lies at i and at a place from i on change places. So all places at or after
+    `count` that are met are on the list; and off it is what lies there in the end, which the last step to meet such a
+    place brought from i. It had come to i from the last step that met i, or it is i itself.
+    """
+    steps = np.arange(min(count, vocab_size - 1))
+    met = steps + _raw(seed % 2**32, len(steps)) % (vocab_size - steps)
+    last = np.arange(vocab_size)  # the last step, but for its own, that met each place
+    moving = met != steps
+    last[met[moving]] = steps[moving]
+    origins = last[:count]
+    while (origins != (before := origins[origins])).any():
+        origins = before
+    beyond = met[met >= count]
     listed = np.zeros(vocab_size, bool)
-    listed[_permutation(vocab_size, seed, count)] = True
+    listed[:count] = True
+    listed[origins[last[beyond]]] = False
+    listed[beyond] = True
     listed.flags.writeable = False
     return listed
 
@@ -242,4 +264,10 @@ def _permutation(size: int, seed: int, count: int) -> NDArray[np.int64]:
 
 def _raw(seed: int, count: int) -> NDArray[np.int64]:
     """What torch's generator on a CPU, a Mersenne Twister, gives, 32 bits each, shape (count,)."""
-    return np.random.RandomState(seed).randint(0, 2**32, count, np.uint32).astype(np.int64)
+    with _twister_lock:
+        _twister().seed(seed)
+        return _twister().randint(0, 2**32, count, np.uint32).astype(np.int64)
+
+
+_twister = cache(np.random.RandomState)  # to make one takes as long as to make a list
+_twister_lock = Lock()

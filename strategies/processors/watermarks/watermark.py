@@ -60,6 +60,11 @@ class Watermark(LogitsProcessor):
         """The hash of the key alone, shape (1,)."""
         return absorb(np.zeros(1, np.uint64), np.array([self.hashing_key], np.uint64))
 
+    @cached_property
+    def places(self) -> Hashes:
+        """The hash of the key and each place of a context, shape (context_width,)."""
+        return absorb(self.start, np.arange(self.context_width))
+
     def contexts(self, sequence: Sequence) -> NDArray[np.int64]:
         """What each generated token was preceded by, shape (scorable tokens, context_width).
 
@@ -72,11 +77,8 @@ class Watermark(LogitsProcessor):
         return windows[first - self.context_width :]
 
     def hash_contexts(self, contexts: NDArray[np.int64]) -> Hashes:
-        """One hash for each context, shape (n, context_width) to shape (n,)."""
-        hashes = np.broadcast_to(self.start, len(contexts))
-        for place in range(self.context_width):
-            hashes = absorb(hashes, contexts[:, place])
-        return hashes
+        """One hash for each context, shape (n, context_width) to shape (n,): of its tokens, each with its place."""
+        return np.bitwise_xor.reduce(absorb(self.places, contexts), axis=1)
 
     def fresh_context(self, sequence: Sequence) -> Hashes | None:
         """The hash of the last tokens, shape (1,), if they are a context for the first time in the generated text.
@@ -92,9 +94,9 @@ class Watermark(LogitsProcessor):
             ends = ends[tokens[ends - back] == tokens[-back]]
         return None if len(ends) else self.hash_contexts(tokens[None, sequence.length - width :])
 
-    def fresh_tokens(self, sequence: Sequence) -> Hashes:
-        """One hash for each generated token whose context was fresh, shape (n,)."""
+    def fresh(self, sequence: Sequence) -> tuple[Hashes, NDArray[np.int64]]:
+        """The generated tokens whose context was fresh, after one hash for each one's context, both of shape (n,)."""
         contexts = self.contexts(sequence)
         hashes = self.hash_contexts(contexts)
         first = np.sort(np.unique(hashes, return_index=True)[1])
-        return absorb(hashes[first], sequence.tokens[sequence.length - len(contexts) :][first])
+        return hashes[first], sequence.tokens[sequence.length - len(contexts) :][first]
