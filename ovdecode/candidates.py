@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 _SINGLE = 1e-20, 1e20
 """Between these divisors, single precision holds the quotients of logits."""
-_MODERATE = 64.0
-"""If the largest logit is from 0 to this, single precision holds their exponentials as they are."""
+_MODERATE = -20.0, 64.0
+"""If the largest logit is between these, single precision holds the exponentials of all as they are."""
 _NEAR = 20.0
 """Sums beside a peak hold their digits beside one that is so near."""
 _FEW = 512
@@ -56,7 +56,8 @@ class Candidates:
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
         peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
-        sums: beside `peaks`, the sum of exp(logit - largest logit of all) over each block, shape (blocks,).
+        sums: beside `peaks`, the sum of exp(logit - largest logit of all) over each block, shape (blocks,); then the
+            weights are not given, too.
     """
 
     def __init__(
@@ -165,13 +166,13 @@ class Candidates:
 
     @property
     def _moderate(self) -> bool:
-        """Whether `weights`, if they are not known yet, will be the exponentials of the logits as they are."""
-        return 0 <= self.peak < _MODERATE and 0.5 <= self._divisor < _SINGLE[1]
+        """Whether `weights`, if they were not given, are the exponentials of the logits as they are."""
+        return _MODERATE[0] <= self.peak < _MODERATE[1] and 0.5 <= self._divisor < _SINGLE[1]
 
     @cached_property
     def mass(self) -> float:
         """The sum of `weights`."""
-        if self._weights is None and self._sums is not None:
+        if self._sums is not None:
             return math.exp(self.logsumexp - (0.0 if self._moderate else self.peak))
         return total(self.weights)
 
@@ -239,7 +240,7 @@ class Candidates:
 
     def draw(self, rng: Chooser) -> int:
         """A token at random, each with its probability: by one choice, or by that of a block and of one in it."""
-        if self._weights is None and self._peaks is not None and self._sums is not None:
+        if self._peaks is not None and self._sums is not None:
             self.peak  # noqa: B018  raises if there is no distribution
             block = rng.choose(self._sums)
             logits = self._undivided.reshape(len(self._sums), -1)[block]
@@ -277,7 +278,7 @@ class Candidates:
         # In a usual row a few have nearly all of the mass; those of less than (1 - share) / n never have the rest.
         for count in (min(_FEW, len(self)), len(self)):
             least = min((1 - share) / count, math.exp(-surprise))
-            if self._weights is None and self._sums is not None:
+            if self._sums is not None:
                 found = self.above(self.logsumexp + math.log(least))
             else:
                 found = (self.weights >= least * self.mass).nonzero()[0]
@@ -295,6 +296,16 @@ class Candidates:
             # What was likely has gone; beside it, the rest may have been rounded to nothing.
             logits, weights = self._undivided[positions], None
         return Candidates(logits, ids, self._divisor, weights)
+
+    @property
+    def possible(self) -> Candidates:
+        """Those whose logit is not -inf.
+
+        Raises:
+            DeadEnd, LogitsError: as `peak` does.
+        """
+        logits = self.checked
+        return self if logits[logits.argmin()] > -np.inf else self.at((logits > -np.inf).nonzero()[0])
 
     def keep(self, mask: Mask) -> Candidates:
         """Only those where `mask`, shape (n,), holds."""
@@ -329,9 +340,10 @@ class Candidates:
 
     def shifted(self, amount: float) -> Candidates:
         """The same tokens with a number added to the logits: the same probabilities."""
-        kind, peaks = self.logits.dtype.type, self.peaks
-        peaks = None if peaks is None else peaks + kind(amount)
-        return Candidates(self.logits + kind(amount), self._ids, weights=self._weights, peaks=peaks, sums=self._sums)
+        logits, kind = self.logits + self.logits.dtype.type(amount), self.logits.dtype.type
+        if self.peaks is None:
+            return Candidates(logits, self._ids, weights=self._weights)
+        return Candidates(logits, peaks=self.peaks + kind(amount), sums=self._sums)
 
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""

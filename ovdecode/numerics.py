@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -55,17 +56,17 @@ def log_softmax(logits: Floats, total: float | None = None) -> Floats:
 
 def total(values: Floats) -> float:
     """The sum of a row, shape (n,): in double precision at the price of a single-precision pass."""
-    return float(_block_sums(values).sum())
+    return float(_block_sums(values).sum(dtype=np.float64))
 
 
 def weighted_sum(weights: Floats, values: Floats) -> float:
     """The sum of weights · values, both of shape (n,); a weight of 0 counts nothing, even times an infinite value."""
     with np.errstate(invalid="ignore"):
-        found = float(_block_sums(weights, values).sum())
+        found = float(_block_sums(weights, values).sum(dtype=np.float64))
     if math.isfinite(found):
         return found
     possible = weights > 0
-    return float(_block_sums(weights[possible], values[possible]).sum())
+    return float(_block_sums(weights[possible], values[possible]).sum(dtype=np.float64))
 
 
 def best_index(values: Floats, peaks: Floats | None = None) -> int:
@@ -117,7 +118,7 @@ def falling_order(values: Floats) -> NDArray[np.intp]:
     if len(values) <= _SORTED_AT_ONCE or values.dtype != np.float32:
         order: NDArray[np.intp] = (-values).argsort(kind="stable")
         return order
-    # Of a long row, a stable sort takes ten times as long as one of whole numbers with the position in their lower half.
+    # A stable sort of a long row takes ten times as long as one of whole numbers with the position in their lower half.
     bits = (values + np.float32(0)).view(np.int32)  # -0 is 0
     rising = bits ^ (bits >> 31 & 0x7FFFFFFF)
     keys = (~rising).astype(np.int64) << 32 | np.arange(len(values))
@@ -156,34 +157,39 @@ _BLOCK = 256
 
 def crossing(weights: Floats, target: float) -> int:
     """The first index at which the running sum of non-negative `weights` reaches `target`, else the last."""
-    return _locate(weights, _block_sums(weights).cumsum(), target, "left")
+    return _locate(weights, _block_sums(weights).cumsum(dtype=np.float64), target, "left")
 
 
 def pick(weights: Floats, uniform: float) -> int:
     """The index at which the running sum of non-negative `weights` first exceeds `uniform` of their total."""
-    sums = (weights.astype(np.float64) if len(weights) <= SHORT else _block_sums(weights)).cumsum()
+    sums = _block_sums(weights).cumsum(dtype=np.float64)
     index = _locate(weights, sums, uniform * float(sums[-1]), "right")
     while weights[index] == 0:  # rounding at the very end of a block may land on an impossible token
         index -= 1
     return index
 
 
-def _block_sums(values: Floats, factors: Floats | None = None) -> NDArray[np.float64]:
+def _block_sums(values: Floats, factors: Floats | None = None) -> Floats:
     """The sum of each block of a row, or of its products with another; in a short row each number is its own block.
 
     A block is summed in the precision of the row, but side by side in many registers, so it loses next to nothing.
     """
     size = len(values)
     if size <= SHORT:
-        return values.astype(np.float64) if factors is None else np.multiply(values, factors, dtype=np.float64)
+        return values if factors is None else np.multiply(values, factors, dtype=np.float64)
     whole = size - size % _BLOCK
-    columns = np.ones(_BLOCK, values.dtype) if factors is None else factors[:whole]
-    sums = np.empty(-(-size // _BLOCK), np.float64)
+    columns = _ones(values.dtype) if factors is None else factors[:whole].reshape(-1, _BLOCK, 1)
     # A product of a row and a column for each block: several times as fast as a sum along an axis.
-    sums[: whole // _BLOCK] = np.matmul(values[:whole].reshape(-1, 1, _BLOCK), columns.reshape(-1, _BLOCK, 1)).ravel()
+    sums: Floats = np.matmul(values[:whole].reshape(-1, 1, _BLOCK), columns).ravel()
     if whole < size:
-        sums[-1] = values[whole:].sum() if factors is None else values[whole:] @ factors[whole:]
+        sums = np.append(sums, values[whole:].sum() if factors is None else values[whole:] @ factors[whole:])
     return sums
+
+
+@cache
+def _ones(kind: np.dtype[Any]) -> Floats:
+    """A column of ones, as long as a block."""
+    return np.ones((_BLOCK, 1), kind)
 
 
 def _locate(weights: Floats, sums: NDArray[np.float64], target: float, side: Literal["left", "right"]) -> int:

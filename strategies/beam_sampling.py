@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovdecode.candidates import Candidates
-from ovdecode.numerics import total
+from ovdecode.errors import DeadEnd
 from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -63,16 +63,17 @@ class BeamSampling(BeamStrategy):
 def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Random) -> list[Hypothesis]:
     """At most `count` different extensions, in the order in which they are drawn: first the beam, then its token."""
     drawn = list[Hypothesis]()
-    pairs = [(beam, each) for beam, each in zip(beams, tokens, strict=True) if len(each)]
-    weights = [each.weights.copy() for _, each in pairs]
-    sums = np.array([beam.score + each.logsumexp for beam, each in pairs])
-    scales = np.exp(sums - sums.max(initial=-np.inf)) / [each.mass for _, each in pairs]  # what a beam's weights are in
-    masses = scales * [each.mass for _, each in pairs]
-    while len(drawn) < count and masses.any():
+    left = [each for each in zip(beams, tokens, strict=True) if len(each[1])]
+    sums = np.array([beam.score + each.logsumexp for beam, each in left])
+    while len(drawn) < count and (masses := np.exp(sums - sums.max(initial=-np.inf))).any():
         index = rng.choose(masses)
-        place = rng.choose(weights[index])
-        beam, each = pairs[index]
-        drawn.append(Hypothesis(beam.sequence + each.token(place), beam.score + float(each.logits[place])))
-        weights[index][place] = 0.0
-        masses[index] = scales[index] * total(weights[index])
+        beam, each = left[index]
+        token = each.draw(rng)
+        place = each.positions(np.array([token]))
+        drawn.append(Hypothesis(beam.sequence + token, beam.score + float(each.logits[place[0]])))
+        try:
+            left[index] = beam, each.replaced(place, -np.inf)
+            sums[index] = beam.score + left[index][1].logsumexp
+        except DeadEnd:
+            sums[index] = -np.inf
     return drawn

@@ -71,7 +71,8 @@ class ClassifierFreeGuidance(Guidance):
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """Away from what is said without the prompt."""
-        conditional, unconditional = log_softmax(logits), log_softmax(others[0])
+        conditional = log_softmax(logits, sequence.logsumexp_of(logits))
+        unconditional = log_softmax(others[0])
         return steered(conditional, self.guidance_scale - 1, conditional, unconditional)
 
     def _unconditional(self, sequence: Sequence) -> Sequence:

@@ -103,13 +103,12 @@ def _gathered(
     for each, wanted in zip(tokens, helpful, strict=True):
         best = each.positions(each.top(width).ids)
         few.append(each.at(np.union1d(best, each.positions(np.array(sorted(wanted), np.intp)))))
-    seen = set[Sequence]()
-    wanted_after = {beam.sequence: wanted for beam, wanted in zip(beams, helpful, strict=True)}
-    for rank, candidate in enumerate(Extensions.by(beams, few).best()):
-        beam = candidate.sequence[:-1]
-        if rank < width or beam not in seen or candidate.sequence.token in wanted_after[beam]:
+    extensions, seen = Extensions.by(beams, few), set[int]()
+    for rank, index in enumerate(extensions.ranked()):
+        beam = int(extensions.origins[index])
+        if rank < width or beam not in seen or extensions.ids[index] in helpful[beam]:
             seen.add(beam)
-            yield candidate
+            yield extensions[index]
 
 
 def _in_turns(candidates: list[Hypothesis], progress: Fold[Progress]) -> list[Hypothesis]:

@@ -17,7 +17,9 @@ def difference(toward: Floats, away: Floats) -> Floats:
     that the other can be infinitely far ahead of.
     """
     with np.errstate(invalid="ignore"):  # -inf − -inf
-        found: Floats = np.where(away == -np.inf, toward.dtype.type(0), toward - away)
+        found: Floats = toward - away
+    if away[away.argmin()] == -np.inf:
+        found[away == -np.inf] = 0
     return found
 
 
@@ -42,4 +44,6 @@ def plausible(logits: Floats, alpha: float) -> Mask:
 
 def only(mask: Mask, scores: Floats) -> Floats:
     """The scores of some tokens, shape (vocab,); -inf for the others."""
-    return np.where(mask, scores, scores.dtype.type(-np.inf))
+    found, places = np.full_like(scores, -np.inf), mask.nonzero()[0]
+    found[places] = scores[places]
+    return found

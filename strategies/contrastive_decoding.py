@@ -69,7 +69,7 @@ class ContrastiveDecoding(Guidance):
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """The scores of the plausible tokens."""
-        expert = log_softmax(logits)
+        expert = log_softmax(logits, sequence.logsumexp_of(logits))
         amateur = Candidates(others[0]).divided(self.amateur_temperature).logprobs
         scores = difference(expert, amateur) if self.beta is None else steered(expert, self.beta, expert, amateur)
         return only(plausible(logits, self.alpha), scores)

@@ -67,8 +67,7 @@ class ContrastiveSearch(Strategy):
         context, logits = yield from _read(prompt)
         while not stop(sequence):
             candidates = self.candidates(logits, sequence)
-            best = candidates.top(self.top_k)
-            best = best.keep(best.checked > -np.inf)
+            best = candidates.top(self.top_k).possible
             probabilities = np.exp(best.logits - candidates.logsumexp)  # (candidates,)
             ahead = [sequence + token for token in best.ids]
             # Several show by what they share how much is decided; one alone shows it by the position before its end.

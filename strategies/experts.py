@@ -73,7 +73,7 @@ class DExperts(Guidance):
         """The nucleus, steered."""
         given = iter(others)
         expert, anti_expert = (logits if each is None else next(given) for each in (self.expert, self.anti_expert))
-        nucleus = TopP(self.filter_p)(Candidates(logits), sequence).spread(len(logits))
+        nucleus = TopP(self.filter_p)(Candidates.after(sequence, logits), sequence).spread(len(logits))
         return steered(nucleus, self.alpha, expert, anti_expert)
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
-from ovdecode.numerics import log_softmax, logsumexp
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -68,8 +67,7 @@ class Extensions:
     def __init__(
         self, beams: Items[Hypothesis], origins: NDArray[np.intp], ids: NDArray[np.intp], sums: NDArray[np.float64]
     ) -> None:
-        self.beams, self.sums = beams, sums
-        self._origins, self._ids = origins, ids
+        self.beams, self.origins, self.ids, self.sums = beams, origins, ids, sums
 
     @classmethod
     def by(cls, beams: Items[Hypothesis], tokens: Items[Candidates]) -> Extensions:
@@ -84,15 +82,19 @@ class Extensions:
         )
 
     def __getitem__(self, index: int) -> Hypothesis:
-        return Hypothesis(self.beams[self._origins[index]].sequence + self._ids[index], float(self.sums[index]))
+        return Hypothesis(self.beams[self.origins[index]].sequence + self.ids[index], float(self.sums[index]))
 
     def best(self, count: int | None = None) -> Iterator[Hypothesis]:
-        """The `count` best (None for all), best first; ties go to the first beam, then to the lower token.
+        """The `count` best (None for all), best first.
 
         They are among the `count` best tokens of each beam, so it is enough to know those.
         """
-        for index in np.argsort(-self.sums, kind="stable")[:count]:
-            yield self[index]
+        return map(self.__getitem__, self.ranked()[:count])
+
+    def ranked(self) -> list[int]:
+        """The index of each, best first; ties go to the first beam, then to the lower token."""
+        ranked: list[int] = np.argsort(-self.sums, kind="stable").tolist()
+        return ranked
 
 
 def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits], count: int) -> Extensions:
@@ -120,16 +122,15 @@ def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits],
 
 def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
     """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
-    them: they are not normalised again."""
-    total = sequence.logsumexp_of(logits)
-    if strategy.processors.stages:
-        return possible(strategy, log_softmax(logits, total), sequence, count)
-    total = logsumexp(logits) if total is None else total
-    if count is None:
-        return possible(strategy, logits, sequence).shifted(-total)
-    best = Candidates.after(sequence, logits).top(count)
-    best = best.keep(best.logits > -np.inf)
-    return best.shifted(-total)
+    them: they are not normalised again. None at a dead end, whichever processor comes to it."""
+    try:
+        candidates, total = Candidates.after(sequence, logits), sequence.logsumexp_of(logits)
+        total = candidates.logsumexp if total is None else total
+        if not strategy.processors.stages:  # the fewer, the less to shift
+            return _best(candidates, count).shifted(-total)
+        return _best(strategy.processors(candidates.shifted(-total), sequence), count)
+    except DeadEnd:
+        return _NONE
 
 
 def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
@@ -138,22 +139,19 @@ def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: in
 
     Unlike those of `next_tokens` they are normalised, so none is above 0: a sequence never gains by growing.
     """
-    found = possible(strategy, logits, sequence)
-    best = found if count is None else found.top(count)
-    exact = best.logits.astype(np.float64)
-    return best.with_logits(np.minimum(exact - found.logsumexp, 0.0)) if len(found) else found
-
-
-def possible(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
-    """The `count` best of the tokens that the processors leave possible (None for all); none at a dead end, whichever
-    processor comes to it."""
     try:
         found = strategy.candidates(logits, sequence)
-        found.peak  # noqa: B018  raises if no token is left
+        best = _best(found, count)
     except DeadEnd:
-        return Candidates(logits[:0], np.empty(0, np.intp))
-    found = found if count is None else found.top(count)
-    return found.keep(found.logits > -np.inf)
+        return _NONE
+    return best.with_logits(np.minimum(best.logits.astype(np.float64) - found.logsumexp, 0.0))
+
+
+def _best(candidates: Candidates, count: int | None) -> Candidates:
+    return candidates.possible if count is None else candidates.top(count).possible
+
+
+_NONE = Candidates(np.empty(0, np.float32), np.empty(0, np.intp))
 
 
 def final_score(total: float, length: float, length_penalty: float, formula: Formula = "length") -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from heapq import nlargest
+from itertools import repeat
+from operator import attrgetter, itemgetter
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +17,7 @@ from ovdecode.random import Random
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop
-from ovdecode.strategies.extensions import possible, require_positive
+from ovdecode.strategies.extensions import require_positive
 from ovdecode.strategy import Decoding, Hypothesis, Outcome, Strategy
 
 
@@ -68,21 +71,22 @@ class StochasticBeamSearch(Strategy):
         beams = [Perturbed(prompt, 0.0, float(rng.gumbel(1)[0]), bool(stop(prompt)))]
         while running := [beam for beam in beams if not beam.complete]:
             rows = yield [beam.sequence for beam in running]
-            found = [beam for beam in beams if beam.complete]
+            grown = list[tuple[float, float, Perturbed, int]]()
             for beam, logits in zip(running, rows, strict=True):
-                tokens = possible(self, logits, beam.sequence)
-                if len(tokens) == 0:
+                try:
+                    tokens = self.candidates(logits, beam.sequence)
+                    best, free = rng.gumbel_noise().largest(tokens, self.num_beams + 1)
+                except DeadEnd:
                     continue
-                best, free = rng.gumbel_noise().largest(tokens, self.num_beams + 1)
                 logprobs = beam.logprob + np.minimum(tokens.logits[best].astype(np.float64) - tokens.logsumexp, 0.0)
                 noisy = given_maximum(free + (beam.logprob - tokens.logsumexp), beam.perturbed)
-                for place, logprob, perturbed in zip(best.tolist(), logprobs.tolist(), noisy.tolist(), strict=True):
-                    found.append(Perturbed(beam.sequence + tokens.token(place), logprob, perturbed, False))
-            found.sort(key=lambda beam: -beam.perturbed)
-            beams = [
-                beam._replace(complete=beam.complete or bool(stop(beam.sequence)))
-                for beam in found[: self.num_beams + 1]
-            ]
+                ids = tokens.tokens(best)
+                grown += zip(noisy.tolist(), logprobs.tolist(), repeat(beam), ids.tolist(), strict=False)
+            found = [beam for beam in beams if beam.complete]
+            for perturbed, logprob, beam, token in nlargest(self.num_beams + 1, grown, key=itemgetter(0)):
+                sequence = beam.sequence + token
+                found.append(Perturbed(sequence, logprob, perturbed, bool(stop(sequence))))
+            beams = nlargest(self.num_beams + 1, found, key=attrgetter("perturbed"))
         if not beams:
             raise DeadEnd("the processors of `stochastic_beam` leave no token possible in any of its beams")
         threshold = beams[self.num_beams].perturbed if len(beams) > self.num_beams else -math.inf

@@ -71,6 +71,7 @@ def test_blocks_whose_first_comes_too_late_are_not_looked_at(monkeypatch: pytest
     monkeypatch.setattr(GumbelNoise, "_noise", lambda *args: looked.append(args[1].size) or made(*args))
     row = np.zeros(64 * 768, np.float32)
     row[12_345], row[40_000] = 40, 18
-    positions, _ = GumbelNoise(np.zeros(1, np.uint64)).largest(Candidates(row, peaks=row.reshape(-1, 64).max(axis=1)), 1)
+    candidates = Candidates(row, peaks=row.reshape(-1, 64).max(axis=1))
+    positions, _ = GumbelNoise(np.zeros(1, np.uint64)).largest(candidates, 1)
     assert positions.tolist() == [12_345]
     assert sum(looked) < 64 * 40

@@ -56,8 +56,7 @@ class FSD(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The best tokens, held back as far as they repeat."""
-        best = candidates.top(self.top_k)
-        best = best.keep(best.checked > -np.inf)
+        best = candidates.top(self.top_k).possible
         probable = candidates.probabilities_of(best.ids)
         said_again = self._said_again(sequence.tokens, best.ids).astype(probable.dtype)
         return best.with_logits((1 - self.alpha) * probable - self.alpha * said_again)

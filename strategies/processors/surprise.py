@@ -169,9 +169,7 @@ def surprising_at_most(candidates: Candidates, bits: float) -> Candidates:
 
 def zipf_rank(candidates: Candidates, bits: float, m: int, vocab_size: int) -> float:
     """Mirostat 1's cut: how many of the best to keep, not rounded, at most all."""
-    candidates.peak  # noqa: B018  raises if they are no distribution
-    best = candidates.top(m).logits.astype(np.float64)
-    falling = np.sort(best[best > -np.inf])[::-1]
+    falling = np.sort(candidates.top(m).possible.logits.astype(np.float64))[::-1]
     if len(falling) < 2:
         return len(candidates)
     ratios = np.diff(np.log(np.arange(1, len(falling) + 1)))

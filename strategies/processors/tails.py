@@ -61,16 +61,16 @@ class TopH(LogitsProcessor):
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The best of the candidates."""
         if self.rule == "hf":
-            best = candidates.top(100)
-            falling = _falling(best)
+            best = candidates.top(100).possible
+            falling = best.falling()
             surprises = -best.logprobs[falling].astype(np.float64)
             sums = (np.exp(-surprises) * surprises).cumsum()
             return _first(best, falling, sums, self.h * float(sums[-1]) * (1 + ROUNDING))
         bound = self.h * candidates.entropy * (1 + ROUNDING)
         count = _FEW
         while True:
-            best = candidates.top(count)
-            falling = _falling(best)
+            best = candidates.top(count).possible
+            falling = best.falling()
             logprobs = best.logits[falling].astype(np.float64) - candidates.logsumexp
             weights = np.exp(logprobs)
             masses, moments = weights.cumsum(), (weights * logprobs).cumsum()
@@ -125,12 +125,6 @@ class TailFree(LogitsProcessor):
             if first == last < len(sums):
                 break
         return candidates.top(int(first) + 1)
-
-
-def _falling(candidates: Candidates) -> NDArray[np.intp]:
-    """Positions of those that are possible, best first."""
-    falling = candidates.falling()
-    return falling[candidates.checked[falling] > -np.inf]
 
 
 def _first(candidates: Candidates, falling: NDArray[np.intp], rising: NDArray[np.float64], bound: float) -> Candidates:

@@ -6,8 +6,6 @@ import math
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
 from ovdecode.candidates import Candidates
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
@@ -84,7 +82,7 @@ class DynamicTemperature(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens at the temperature of their entropy."""
-        possible = int(np.count_nonzero(candidates.checked > -np.inf))
+        possible = len(candidates.possible)
         if possible == 1:
             return candidates
         share = min(max(candidates.entropy / math.log(possible), 0.0), 1.0)

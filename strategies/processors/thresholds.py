@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from ovdecode.candidates import Candidates
 from ovdecode.numerics import total, weighted_sum
 from ovdecode.plugin import require
@@ -111,9 +109,7 @@ class TopNSigma(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates near enough to the best."""
-        logits = candidates.checked
-        if logits[logits.argmin()] == -np.inf:
-            logits = logits[logits > -np.inf]
+        logits = candidates.possible.logits
         distances = logits - logits.dtype.type(total(logits) / len(logits))
         sigma = math.sqrt(weighted_sum(distances, distances) / len(logits))
         return near_best(candidates, -self.n * sigma)

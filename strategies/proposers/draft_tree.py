@@ -94,8 +94,7 @@ class DraftTree(Proposer):
         """Tokens for after `sequence`, one after the other, each with what it is drawn from."""
         candidates = self.processors(Candidates(logits), sequence)
         if self.alternatives == "top":
-            best = candidates.top(max(self.widths))
-            best = best.keep(best.logits > -np.inf)
+            best = candidates.top(max(self.widths)).possible
             for place in best.falling():
                 yield int(best.ids[place]), None
             return

@@ -78,7 +78,8 @@ class Watermark(LogitsProcessor):
 
     def hash_contexts(self, contexts: NDArray[np.int64]) -> Hashes:
         """One hash for each context, shape (n, context_width) to shape (n,): of its tokens, each with its place."""
-        return np.bitwise_xor.reduce(absorb(self.places, contexts), axis=1)
+        hashes: Hashes = np.bitwise_xor.reduce(absorb(self.places, contexts), axis=1)
+        return hashes
 
     def fresh_context(self, sequence: Sequence) -> Hashes | None:
         """The hash of the last tokens, shape (1,), if they are a context for the first time in the generated text.
