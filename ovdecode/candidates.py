@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.blocks import Blocks
 from ovdecode.errors import DeadEnd, LogitsError
 from ovdecode.numerics import (
     Floats,
-    best_index,
     exponentials,
     falling_order,
-    in_blocks,
     logsumexp,
     top_indices,
     total,
@@ -31,8 +30,6 @@ _SINGLE = 1e-20, 1e20
 """Between these divisors, single precision holds the quotients of logits."""
 _MODERATE = -20.0, 64.0
 """If the largest logit is between these, single precision holds the exponentials of all as they are."""
-_NEAR = 20.0
-"""Sums beside a peak hold their digits beside one that is so near."""
 _FEW = 512
 _LEAST = 1e-30
 """Below this weight, single precision has few digits left."""
@@ -55,9 +52,7 @@ class Candidates:
         divisor: what `logits` are still to be divided by. A temperature keeps the order of the tokens, so the division
             waits until a value is asked for, and a truncation in between saves most of it.
         weights: proportional to their probabilities, if known already; a truncation need not compute them again.
-        peaks: of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known already.
-        sums: beside `peaks`, the sum of exp(logit - largest logit of all) over each block, shape (blocks,); then the
-            weights are not given, too.
+        blocks: of a whole vocabulary, what is known of the undivided logits, if anything; then no weights are given.
     """
 
     def __init__(
@@ -66,21 +61,24 @@ class Candidates:
         ids: NDArray[np.intp] | None = None,
         divisor: float = 1.0,
         weights: Floats | None = None,
-        peaks: Floats | None = None,
-        sums: Floats | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         self._known = logits
         self._ids = ids
         self._divisor = divisor
         self._weights = weights
-        self._peaks = peaks
-        self._sums = sums
+        self._blocks = blocks
 
     @classmethod
     def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
         blocks = sequence.blocks_of(logits)
-        return cls(logits) if blocks is None else cls(logits, peaks=blocks[0], sums=blocks[1])
+        return cls(logits, blocks=None if blocks is None else Blocks(*blocks))
+
+    @property
+    def _told(self) -> Blocks | None:
+        """What is known of the blocks of `logits`, sums and all."""
+        return self._blocks if self._divisor == 1 else None
 
     @property
     def _undivided(self) -> Floats:
@@ -112,7 +110,7 @@ class Candidates:
     @property
     def peaks(self) -> Floats | None:
         """Of a whole vocabulary, the largest of every few neighbouring logits, shape (blocks,), if known."""
-        peaks: Floats | None = None if self._peaks is None else self._divided(self._peaks)
+        peaks: Floats | None = None if self._blocks is None else self._divided(self._blocks.peaks)
         return peaks
 
     @property
@@ -172,26 +170,32 @@ class Candidates:
     @cached_property
     def mass(self) -> float:
         """The sum of `weights`."""
-        if self._sums is not None:
+        if self._told is not None:
             return math.exp(self.logsumexp - (0.0 if self._moderate else self.peak))
         return total(self.weights)
 
     @cached_property
     def logsumexp(self) -> float:
         """Log of the sum of the logits' exponentials; `logprobs` are the logits less this."""
-        if self._sums is not None:
-            return self.peak + math.log(self._sums.sum(dtype=np.float64))
-        return self.peak + math.log(self.mass / float(self.weights.max()))
+        peak = self.peak  # raises if there is no distribution
+        if self._told is not None:
+            return self._told.logsumexp
+        return peak + math.log(self.mass / float(self.weights[self.weights.argmax()]))
 
     def mean(self, values: Floats) -> float:
         """The mean under `probabilities` of a number that each token has, shape (n,); of any where it is impossible."""
         return weighted_sum(self.weights, values) / self.mass
 
     @cached_property
+    def _argmax(self) -> int:
+        """The position of the largest logit, the first of equals."""
+        row = self._undivided
+        return int(row.argmax()) if self._blocks is None else self._blocks.argmax(row)
+
+    @cached_property
     def _largest(self) -> Any:
         """The largest logit before the division, of the logits' type."""
-        row = self._undivided if self._peaks is None else self._peaks
-        return row[row.argmax()]  # of a short row, `max` takes three times as long
+        return self._undivided[self._argmax] if self._blocks is None else self._blocks.largest
 
     @cached_property
     def peak(self) -> float:
@@ -225,10 +229,9 @@ class Candidates:
 
     def argmax(self) -> int:
         """The most probable token; the lowest id among equals."""
-        index = best_index(self._undivided, self._peaks) if len(self._undivided) else 0
-        if len(self._undivided) == 0 or not math.isfinite(self._undivided[index]):
+        if len(self) == 0 or not math.isfinite(self._undivided[self._argmax]):
             self.peak  # noqa: B018  raises, and says why
-        return self.token(index)
+        return self.token(self._argmax)
 
     def token(self, position: int) -> int:
         """The token id at a position."""
@@ -239,21 +242,30 @@ class Candidates:
         return positions if self._ids is None else self._ids[positions]
 
     def draw(self, rng: Chooser) -> int:
-        """A token at random, each with its probability: by one choice, or by that of a block and of one in it."""
-        if self._peaks is not None and self._sums is not None:
-            self.peak  # noqa: B018  raises if there is no distribution
-            block = rng.choose(self._sums)
-            logits = self._undivided.reshape(len(self._sums), -1)[block]
-            return block * len(logits) + rng.choose(np.exp(logits - self._peaks[block]))
-        return self.token(rng.choose(self.weights))
+        """A token at random, each with its probability."""
+        if self._blocks is None or (self._told is None and rng.ordered):
+            return self.token(rng.choose(self.weights))
+        self.peak  # noqa: B018  raises if there is no distribution
+        size, peaks = len(self) // len(self._blocks.peaks), self._blocks.peaks
+        bounds = self._blocks.bounds(self._divisor, size)
+        block = rng.choose(bounds)
+        near = self._undivided[block * size : (block + 1) * size]
+        weights = np.exp(self._divided(near - peaks[block]))
+        if self._told is None:
+            # What was chosen by a bound on its weight is rejected as often as the bound is too high.
+            weight = float(weights.sum()) * math.exp(self._divided(peaks[block] - self._largest))
+            if rng.choose(np.array([weight, max(bounds[block] - weight, 0.0)])):
+                return rng.choose(self.weights)
+        return block * size + rng.choose(weights)
 
     def top(self, count: int) -> Candidates:
         """The `count` most probable, ties to the lower id; all if there are fewer."""
         if count >= len(self):
             return self
         if count == 1:
-            return self.at(np.array([best_index(self._undivided, self._peaks)]))
-        return self.at(top_indices(self._undivided, count, self._peaks))
+            return self.at(np.array([self._argmax]))
+        row = self._undivided
+        return self.at(top_indices(row, count) if self._blocks is None else self._blocks.top(row, count))
 
     def falling(self) -> NDArray[np.intp]:
         """Positions by falling logit, shape (n,); equals keep their order."""
@@ -261,12 +273,12 @@ class Candidates:
 
     def above(self, bound: float) -> NDArray[np.intp]:
         """Positions, rising, of those whose logit is at least `bound`."""
-        peaks = self.peaks
-        blocks = None if peaks is None else (peaks >= bound).nonzero()[0]
-        if peaks is None or blocks is None or 4 * len(blocks) > len(peaks):
-            return (self.logits >= bound).nonzero()[0]
-        near = self._divided(self._undivided.reshape(len(peaks), -1).take(blocks, axis=0))  # (blocks, size)
-        return in_blocks(blocks, near >= bound)
+        if self._blocks is not None:
+            peaks = self._divided(self._blocks.peaks)
+            blocks = (peaks >= bound).nonzero()[0]
+            if 4 * len(blocks) <= len(peaks):
+                return self._blocks.places(blocks, self._divided(self._blocks.rows(self._undivided, blocks)) >= bound)
+        return (self.logits >= bound).nonzero()[0]
 
     def likely(self, share: float, surprise: float = 0.0) -> Candidates:
         """All that are more probable than a bound, low enough that they have a share of the mass.
@@ -278,7 +290,7 @@ class Candidates:
         # In a usual row a few have nearly all of the mass; those of less than (1 - share) / n never have the rest.
         for count in (min(_FEW, len(self)), len(self)):
             least = min((1 - share) / count, math.exp(-surprise))
-            if self._sums is not None:
+            if self._told is not None:
                 found = self.above(self.logsumexp + math.log(least))
             else:
                 found = (self.weights >= least * self.mass).nonzero()[0]
@@ -319,19 +331,7 @@ class Candidates:
         """The same tokens, those at some positions (not ids) with other logits, shape (positions,) or one for all."""
         row = self.logits.copy()
         row[positions] = logits
-        if self._peaks is None or self._sums is None or 4 * len(positions) > len(self._sums):
-            return Candidates(row, self._ids)
-        # Only the blocks in which something was replaced have another peak and another sum.
-        blocks = positions // (len(row) // len(self._sums))
-        near = row.reshape(len(self._sums), -1)[blocks]  # (positions, size)
-        peaks = self._peaks.copy()
-        peaks[blocks] = near.max(axis=1)
-        peak = peaks[peaks.argmax()]
-        if not abs(peak - self._largest) < _NEAR:  # sums beside another peak would have lost their digits
-            return Candidates(row)
-        sums = self._sums * np.exp(self._largest - peak)
-        sums[blocks] = np.exp(near - peak).sum(axis=1)
-        return Candidates(row, peaks=peaks, sums=sums)
+        return Candidates(row, self._ids, blocks=None if self._told is None else self._told.replaced(row, positions))
 
     def with_weights(self, weights: Floats) -> Candidates:
         """The same tokens with probabilities in proportion to numbers of at least 0, not all of them 0, shape (n,)."""
@@ -340,16 +340,16 @@ class Candidates:
 
     def shifted(self, amount: float) -> Candidates:
         """The same tokens with a number added to the logits: the same probabilities."""
-        logits, kind = self.logits + self.logits.dtype.type(amount), self.logits.dtype.type
-        if self.peaks is None:
-            return Candidates(logits, self._ids, weights=self._weights)
-        return Candidates(logits, peaks=self.peaks + kind(amount), sums=self._sums)
+        logits = self.logits + self.logits.dtype.type(amount)
+        if self._told is not None:
+            return Candidates(logits, blocks=self._told.shifted(amount))
+        return Candidates(logits, self._ids, weights=self._weights)
 
     def divided(self, divisor: float) -> Candidates:
         """The same tokens with their logits divided by a positive number."""
         if divisor == 1:
             return self
-        return Candidates(self._undivided, self._ids, self._divisor * divisor, peaks=self._peaks)
+        return Candidates(self._undivided, self._ids, self._divisor * divisor, blocks=self._blocks)
 
     def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:
         """Where these distinct token ids are; tokens that are no longer candidates are left out."""

@@ -69,40 +69,18 @@ def weighted_sum(weights: Floats, values: Floats) -> float:
     return float(_block_sums(weights[possible], values[possible]).sum(dtype=np.float64))
 
 
-def best_index(values: Floats, peaks: Floats | None = None) -> int:
-    """Where the largest value is, the first of equals.
-
-    Args:
-        values: shape (n,).
-        peaks: the largest of every block of neighbours, shape (blocks,), if known: then one block is all that is read.
-    """
-    if peaks is None:
-        return int(values.argmax())
-    size = len(values) // len(peaks)
-    begin = int(peaks.argmax()) * size
-    return begin + int(values[begin : begin + size].argmax())
-
-
-def top_indices(values: Floats, count: int, peaks: Floats | None = None) -> NDArray[np.intp]:
+def top_indices(values: Floats, count: int) -> NDArray[np.intp]:
     """Where the `count` largest values are, in rising order of index; ties go to the lower index.
 
     Args:
         values: shape (n,).
         count: at least 1.
-        peaks: the largest of every block of neighbours, shape (blocks,), if known. The `count` largest values are in
-            blocks whose peak is among the `count` largest peaks, and not below it.
 
-    On a long row without peaks a sparse sample gives a bound that more than `count` values reach almost surely, so that
-    the exact selection runs over few; if fewer reach it, it runs over all.
+    On a long row a sparse sample gives a bound that more than `count` values reach almost surely, so that the exact
+    selection runs over few; if fewer reach it, it runs over all.
     """
     if count >= len(values):
         return np.arange(len(values))
-    if peaks is not None and 4 * count <= len(peaks):
-        bound = np.partition(peaks, len(peaks) - count)[len(peaks) - count]
-        blocks = (peaks >= bound).nonzero()[0]
-        near = values.reshape(len(peaks), -1).take(blocks, axis=0)  # (blocks kept, size)
-        few = in_blocks(blocks, near >= bound)
-        return few[_top_indices(values[few], count)]
     sample = values[::_STRIDE]
     rank = len(sample) - count // _STRIDE - 5
     if rank > len(sample) // 2:
@@ -126,14 +104,6 @@ def falling_order(values: Floats) -> NDArray[np.intp]:
     keys &= 0xFFFFFFFF
     order = keys.astype(np.intp, copy=False)
     return order
-
-
-def in_blocks(blocks: NDArray[np.intp], mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Positions in a row of those of some of its blocks, shape (blocks,), where `mask`, shape (blocks, size), holds."""
-    size = mask.shape[1]
-    found = mask.ravel().nonzero()[0]  # along two axes, it takes eight times as long
-    positions: NDArray[np.intp] = ((blocks - np.arange(len(blocks))) * size).take(found // size) + found
-    return positions
 
 
 _STRIDE = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from operator import index as whole
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,14 @@ from ovdecode.numerics import Floats, pick
 
 
 class Chooser(Protocol):
-    """What decides which token is drawn: random numbers, for one."""
+    """What decides which token is drawn: random numbers, for one.
+
+    Attributes:
+        ordered: whether what it chooses must stand in the order in which it is offered; then nothing is chosen on
+            trial, for somebody else to reject.
+    """
+
+    ordered: ClassVar[bool]
 
     def choose(self, weights: Floats) -> int:
         """Index i with a probability of weights[i] / sum(weights); weights are non-negative, shape (n,)."""
@@ -29,6 +36,8 @@ class Random:
     Args:
         key: anything with a stable text, such as (seed, prompt tokens, sample).
     """
+
+    ordered: ClassVar[bool] = False
 
     def __init__(self, *key: object) -> None:
         self.key = key

@@ -89,6 +89,8 @@ class Code:
         rng: draws further bits when few are left.
     """
 
+    ordered: ClassVar[bool] = True
+
     def __init__(self, place: float, rng: Random) -> None:
         self.place, self._rng = place, rng
         self._known = _GRAIN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ovdecode import Candidates, Random
+from ovdecode.blocks import Blocks
 from ovdecode.noise import GumbelNoise
 
 
@@ -38,6 +41,12 @@ def test_a_token_has_the_same_noise_in_any_company() -> None:
     assert rng.gumbel_noise().of(np.arange(200)).tolist() != together.tolist()
 
 
+def told(row: np.ndarray[Any, Any]) -> Candidates:
+    """All tokens, with what a graph says of every 64."""
+    blocks = row.reshape(-1, 64)
+    return Candidates(row, blocks=Blocks(blocks.max(axis=1), np.exp(blocks - row.max()).sum(axis=1)))
+
+
 @given(
     st.integers(0, 1000),
     st.sampled_from([0.0, 1.0, 4.0, 20.0]),
@@ -50,8 +59,7 @@ def test_the_largest_sums_are_those_of_all(key: int, scale: float, count: int, g
     row = (rng.standard_normal(64 * 40) * scale).astype(np.float32)
     row[rng.random(len(row)) < gone] = -np.inf
     row[5] = 0.0
-    peaks = row.reshape(-1, 64).max(axis=1)
-    candidates, noise = Candidates(row, peaks=peaks).divided(divisor), GumbelNoise(np.array([key], np.uint64))
+    candidates, noise = told(row).divided(divisor), GumbelNoise(np.array([key], np.uint64))
     sums = candidates.logits + noise.of(np.arange(len(row)))
     order = np.argsort(-sums, kind="stable")[:count]
     order = order[sums[order] > -np.inf]
@@ -71,7 +79,6 @@ def test_blocks_whose_first_comes_too_late_are_not_looked_at(monkeypatch: pytest
     monkeypatch.setattr(GumbelNoise, "_noise", lambda *args: looked.append(args[1].size) or made(*args))
     row = np.zeros(64 * 768, np.float32)
     row[12_345], row[40_000] = 40, 18
-    candidates = Candidates(row, peaks=row.reshape(-1, 64).max(axis=1))
-    positions, _ = GumbelNoise(np.zeros(1, np.uint64)).largest(candidates, 1)
+    positions, _ = GumbelNoise(np.zeros(1, np.uint64)).largest(told(row), 1)
     assert positions.tolist() == [12_345]
     assert sum(looked) < 64 * 40

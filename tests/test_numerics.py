@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovdecode import Candidates, Greedy, Model, Random, Task, TopP, Vocabulary
+from ovdecode.blocks import Blocks
 from ovdecode.engine import Engine
 from ovdecode.errors import DeadEnd, LogitsError
 from ovdecode.numerics import (
-    best_index,
     exponentials,
     falling_order,
     log_softmax,
@@ -33,7 +33,7 @@ def told(row: np.ndarray[Any, Any]) -> Candidates:
     blocks = row.reshape(-1, BLOCK)
     with np.errstate(under="ignore"):
         sums = np.exp(blocks - row.max()).sum(axis=1)
-    return Candidates(row, peaks=blocks.max(axis=1), sums=sums)
+    return Candidates(row, blocks=Blocks(blocks.max(axis=1), sums))
 
 
 def law(candidates: Candidates) -> dict[int, float]:
@@ -52,10 +52,9 @@ def law(candidates: Candidates) -> dict[int, float]:
 )
 def test_peaks_change_no_selection(values: list[int], count: int) -> None:
     row = np.array(values, np.float32)
-    peaks = row.reshape(-1, BLOCK).max(axis=1)
     best = np.sort(np.argsort(-row, kind="stable")[:count])
-    assert top_indices(row, count, peaks).tolist() == top_indices(row, count).tolist() == best.tolist()
-    assert best_index(row, peaks) == best_index(row) == int(row.argmax())
+    assert told(row).top(count).ids.tolist() == top_indices(row, count).tolist() == best.tolist()
+    assert told(row).argmax() == Candidates(row).argmax() == int(row.argmax())
 
 
 @given(st.integers(0, 100), st.sampled_from([5, 1024, 1025, 3000]), st.sampled_from([1, 1000]))
@@ -68,11 +67,9 @@ def test_falling_order_is_that_of_a_stable_sort(seed: int, size: int, steps: int
 
 def test_only_blocks_with_a_high_peak_are_read() -> None:
     row = np.arange(64, dtype=np.float32)
-    peaks = row.reshape(-1, BLOCK).max(axis=1)
+    candidates = told(row)
     row[:56] = np.nan  # whoever reads the lower blocks will find no order in them
-    assert top_indices(row, 2, peaks).tolist() == [62, 63]
-    assert best_index(row, peaks) == 63
-    candidates = Candidates(row, peaks=peaks)
+    assert candidates.top(2).ids.tolist() == [62, 63]
     assert (candidates.argmax(), candidates.peak, candidates.divided(0.5).top(2).logits.tolist()) == (
         63,
         63,
@@ -87,7 +84,7 @@ def test_peaks_change_nothing_above_a_bound(values: list[int], bound: int, divis
     row = np.array(values, np.float32)
     plain = Candidates(row).divided(divisor)
     reach = (plain.logits >= bound / divisor).nonzero()[0]
-    peaked = Candidates(row, peaks=row.reshape(-1, BLOCK).max(axis=1)).divided(divisor)
+    peaked = told(row).divided(divisor)
     assert plain.above(bound / divisor).tolist() == peaked.above(bound / divisor).tolist() == reach.tolist()
     assert plain.peak == peaked.peak == plain.logits.max()
 
@@ -115,7 +112,11 @@ def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float) -> 
     for amount in (0.0, 2.0, -shift):
         plain, known = Candidates(short).shifted(amount), told(short).shifted(amount)
         assert law(known) == pytest.approx(law(plain), rel=1e-5)
-        assert law(known.divided(2.0)) == pytest.approx(law(plain.divided(2.0)), rel=1e-5)
+        for divisor in (0.01, 0.3, 0.9, 1.2, 2.0, 50.0):
+            expected = law(plain.divided(divisor))
+            found = law(known.divided(divisor))
+            assert {token: found.get(token, 0.0) for token in expected} == pytest.approx(expected, rel=1e-4, abs=1e-9)
+            assert sum(found.values()) == pytest.approx(1.0)
         plain, known = Candidates(row).shifted(amount), told(row).shifted(amount)
         for share in (0.1, 0.5, 0.9, 0.999):
             one, other = TopP(share)(known, PROMPT).ids, TopP(share)(plain, PROMPT).ids
@@ -131,6 +132,35 @@ def test_of_a_row_whose_sums_are_known_only_likely_blocks_are_read() -> None:
     row[200:] = np.nan  # not what the sums were made from; whoever read it would find no distribution
     assert candidates.draw(Random(3)) in range(100, 104)
     assert TopP(0.9)(candidates, PROMPT).ids.tolist() == [100, 101, 102, 103]
+
+
+@given(
+    st.integers(0, 1000),
+    st.lists(st.integers(0, 63), max_size=6, unique=True),
+    st.sampled_from([-np.inf, -30.0, 0.0, 9.0, 60.0]),
+)
+def test_what_is_known_of_the_blocks_survives_the_replacement_of_some_logits(
+    seed: int, places: list[int], value: float
+) -> None:
+    row = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
+    row[seed % 64] = 8.0
+    expected = row.copy()
+    expected[places] = value
+    plain, known = Candidates(expected), told(row).replaced(np.array(places, np.intp), value)
+    assert known.logits.tolist() == expected.tolist()
+    assert known.logsumexp == pytest.approx(plain.logsumexp)
+    assert (known.peak, known.argmax()) == (plain.peak, plain.argmax())
+    assert law(known) == pytest.approx(law(plain), rel=1e-5, abs=1e-30)
+    narrow = told(row).at(np.arange(0, 64, 2))
+    assert narrow.replaced(np.array([1]), value).ids.tolist() == narrow.ids.tolist()
+
+
+def test_a_replacement_reads_only_the_blocks_it_is_in() -> None:
+    row = np.zeros(4096, np.float32)
+    row[100:104] = 12.0
+    candidates = told(row)
+    row[200:] = np.nan
+    assert candidates.replaced(np.array([100, 101]), -np.inf).draw(Random(3)) in (102, 103)
 
 
 @given(st.integers(0, 100), st.sampled_from([1, 256, 257, 5000]), st.sampled_from([np.float32, np.float64]))

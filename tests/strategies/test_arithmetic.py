@@ -9,6 +9,7 @@ import pytest
 from search_tables import complete, noise, noise_model
 
 from ovdecode import ArithmeticSampling, Candidates, Eos, MaxNewTokens, Model, Random, Sampling, TableRunner, TopK
+from ovdecode.blocks import Blocks
 from ovdecode.errors import ConfigurationError
 from ovdecode.strategies.arithmetic import Code, decode_code
 from ovdecode.testing import distribution, law_distribution
@@ -32,11 +33,13 @@ def test_a_code_falls_into_the_part_of_one_token() -> None:
         return law.draw(code), code.place
 
     row = np.log([0.5, 0.25, 0.125, 0.125])
-    blocks = Candidates(row, peaks=row[::2], sums=np.array([1.5, 0.5]))
+    blocks = Candidates(row, blocks=Blocks(row[::2], np.array([1.5, 0.5])))
     for law in (Candidates(row), blocks):  # the parts are in the order of ids, whatever is chosen first
         assert fall(law, 0.25) == pytest.approx((0, 0.5))
         assert fall(law, 0.5) == pytest.approx((1, 0.0))
         assert fall(law, 0.9375) == pytest.approx((3, 0.5))
+    for law in (Candidates(row), blocks):
+        assert fall(law.divided(0.5), 0.9) == pytest.approx((1, (0.9 * 22 - 16) / 4))  # 16, 4, 1, 1: no part on trial
     assert fall(blocks.at(np.array([0, 2])), 0.9) == pytest.approx((2, 0.5))
 
 
