@@ -15,6 +15,8 @@ _NEAR = 20.0
 """Sums beside the largest logit hold their digits beside one that is so near."""
 _SLACK = 1 + 1e-5
 """For what single precision takes from a bound."""
+_TINY = 1e-30
+"""A sum of less may have been rounded to nothing."""
 
 
 class Blocks:
@@ -105,7 +107,7 @@ class Blocks:
         if power >= 1:
             bounds: Floats = sums * np.exp((power - 1) * distances)
         else:
-            others = np.maximum(sums - np.exp(distances), 0.0)
+            others = np.maximum(_SLACK * sums - np.exp(distances), _TINY * (distances > -np.inf))
             bounds = np.exp(power * distances) + (size - 1) ** (1 - power) * others**power
         bounds *= _SLACK
         return bounds
