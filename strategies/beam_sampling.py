@@ -65,8 +65,8 @@ def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Ra
     drawn = list[Hypothesis]()
     left = [each for each in zip(beams, tokens, strict=True) if len(each[1])]
     sums = np.array([beam.score + each.logsumexp for beam, each in left])
-    while len(drawn) < count and (masses := np.exp(sums - sums.max(initial=-np.inf))).any():
-        index = rng.choose(masses)
+    while len(drawn) < count and left:
+        index = rng.choose(np.exp(sums - sums.max()))
         beam, each = left[index]
         token = each.draw(rng)
         place = each.positions(np.array([token]))
@@ -74,6 +74,7 @@ def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Ra
         try:
             left[index] = beam, each.replaced(place, -np.inf)
             sums[index] = beam.score + left[index][1].logsumexp
-        except DeadEnd:
-            sums[index] = -np.inf
+        except DeadEnd:  # that was the last one of this beam
+            del left[index]
+            sums = np.delete(sums, index)
     return drawn

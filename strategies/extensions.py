@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.errors import DeadEnd
 from ovdecode.forward import Logits
+from ovdecode.numerics import logsumexp
 from ovdecode.plugin import Plugin, is_whole, require
 from ovdecode.sequence import Sequence
 from ovdecode.stopping import Stop, StoppingCriterion
@@ -125,7 +126,8 @@ def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: i
     them: they are not normalised again. None at a dead end, whichever processor comes to it."""
     try:
         candidates, total = Candidates.after(sequence, logits), sequence.logsumexp_of(logits)
-        total = candidates.logsumexp if total is None else total
+        candidates.peak  # noqa: B018  raises if no token is possible
+        total = logsumexp(logits) if total is None else total
         if not strategy.processors.stages:  # the fewer, the less to shift
             return _best(candidates, count).shifted(-total)
         return _best(strategy.processors(candidates.shifted(-total), sequence), count)

@@ -126,7 +126,7 @@ def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float) -> 
     st.sampled_from([-60.0, 0.0, 60.0]),
     st.sampled_from([1e-30, 0.01, 0.3, 0.9, 1.2, 2.0, 50.0, 1e9]),
 )
-def test_sums_of_blocks_change_no_law_under_a_temperature(seed: int, scale: float, shift: float, divisor: float) -> None:
+def test_sums_of_blocks_change_no_law_of_a_temperature(seed: int, scale: float, shift: float, divisor: float) -> None:
     rng = np.random.default_rng(seed)
     row = (rng.standard_normal(64) * scale + shift).astype(np.float32)
     row[rng.random(64) < 0.3] = -np.inf
