@@ -136,10 +136,11 @@ class Candidates:
     def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
         """Of these token ids, shape (n,): 0 for those that are no candidates."""
         places = tokens if self._ids is None else np.minimum(self._ids.searchsorted(tokens), len(self._ids) - 1)
-        if self._known is None:
-            found = self.weights[places] / self.mass
+        if self._known is None or 4 * len(tokens) > len(self):
+            found = self.probabilities[places]
         else:
-            found = np.exp(self._divided(self._known[places]).astype(np.float64) - self.logsumexp)
+            logprobs = self._divided(self._known[places]).astype(np.float64) - self.logsumexp
+            found = np.exp(logprobs).astype(self._known.dtype)
         probabilities: Floats = found if self._ids is None else np.where(self._ids[places] == tokens, found, 0.0)
         return probabilities
 

@@ -176,7 +176,7 @@ def test_on_the_real_model_traces_are_what_the_model_and_the_chain_say(model: Mo
         assert {each.token for each in position.alternatives} == {*best, token}
         assert position.removed == tuple((stage.removed_tokens, stage.removed_mass) for stage in stages)
         for each in position.alternatives:
-            assert each.probability == candidates.probabilities[each.token]
+            assert each.probability == pytest.approx(candidates.probabilities[each.token], rel=1e-6)
             present = [each.token in stage.candidates.ids for stage in stages]
             assert each.removed_by == (None if all(present) else present.index(False))
         sequence += token
