@@ -64,21 +64,21 @@ class FSD(LogitsProcessor):
     def _said_again(self, text: NDArray[np.int64], tokens: NDArray[np.intp]) -> NDArray[np.float64]:
         """The n-gram model's probability of each token after the text, shape (tokens,)."""
         total, left = np.zeros(len(tokens)), np.ones(len(tokens))
-        for length in range(self.n - 1, -1, -1):
-            followers = _followers(text, length)
+        words, *after_context = _followers(text, self.n - 1)
+        for followers in reversed(after_context):
             counts = (followers[:, None] == tokens).sum(axis=0)
             # The context occurs once more than something follows it: at the end of the text.
-            share = self.beta * counts / (len(followers) + 1) if length else counts / max(len(followers), 1)
-            total += left * share
+            total += left * (self.beta * counts / (len(followers) + 1))
             left *= np.where(counts > 0, 1 - self.beta, 1.0)
-        return total
+        counts = (words[:, None] == tokens).sum(axis=0)
+        return total + left * (counts / max(len(words), 1))
 
 
-def _followers(text: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """The tokens that follow earlier occurrences of the last `length` tokens of a text, shape (occurrences,)."""
-    if length >= len(text):
-        return text[:0] if length else text
-    windows = np.lib.stride_tricks.sliding_window_view(text, length + 1)  # (positions, length + 1)
-    again = (windows[:, :-1] == text[len(text) - length :]).all(axis=1)
-    followers: NDArray[np.int64] = windows[again, -1]
+def _followers(text: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
+    """The tokens that follow earlier occurrences of the last 0, 1, ... `longest` tokens of a text."""
+    ends, followers = np.arange(len(text)), [text]
+    for length in range(1, min(longest, len(text) - 1) + 1):
+        ends = ends[ends >= length]
+        ends = ends[text[ends - length] == text[-length]]
+        followers.append(text[ends])
     return followers

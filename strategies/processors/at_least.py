@@ -48,7 +48,7 @@ class AtLeast(LogitsProcessor):
         places = left.positions(best.ids)
         if len(places) == len(best) and (left.logits[places] > -np.inf).all():
             return left
-        kept = left.ids[left.logits > -np.inf]
-        logits = left.spread(sequence.vocabulary.size).copy()
-        logits[best.ids] = best.logits
-        return Candidates(logits).only(np.union1d(kept, best.ids))
+        others = left.at((left.logits > -np.inf).nonzero()[0]).without(best.ids)
+        ids = np.concatenate([others.ids, best.ids])
+        order = ids.argsort()
+        return Candidates(np.concatenate([others.logits, best.logits])[order], ids[order])

@@ -92,7 +92,8 @@ class Watermark(LogitsProcessor):
             return None
         ends = np.arange(max(sequence.prompt_length, width), sequence.length)
         for back in range(1, width + 1):
-            ends = ends[tokens[ends - back] == tokens[-back]]
+            if len(ends):
+                ends = ends[tokens[ends - back] == tokens[-back]]
         return None if len(ends) else self.hash_contexts(tokens[None, sequence.length - width :])
 
     def fresh(self, sequence: Sequence) -> tuple[Hashes, NDArray[np.int64]]:
