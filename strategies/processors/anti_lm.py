@@ -71,7 +71,8 @@ class FSD(LogitsProcessor):
             total += left * (self.beta * counts / (len(followers) + 1))
             left *= np.where(counts > 0, 1 - self.beta, 1.0)
         counts = (words[:, None] == tokens).sum(axis=0)
-        return total + left * (counts / max(len(words), 1))
+        total += left * (counts / max(len(words), 1))
+        return total
 
 
 def _followers(text: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
