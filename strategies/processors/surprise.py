@@ -184,14 +184,8 @@ def zipf_rank(candidates: Candidates, bits: float, m: int, vocab_size: int) -> f
 
 def nearest_most_probable(candidates: Candidates, target: float) -> Candidates:
     """Adaptive-p's logits: the highest for tokens whose probability is nearest to a target, kept between 0 and 1."""
-    distance = candidates.probabilities - min(max(target, 0.0), 1.0)
-    np.abs(distance, out=distance)
-    distance *= 1 / 0.3
-    logits = np.square(distance)
-    logits *= -10
-    distance += 1
-    logits /= distance
-    logits += 5
+    distance = np.abs(candidates.probabilities - min(max(target, 0.0), 1.0)) / 0.3
+    logits = 15 - 10 * (distance + 1 / (1 + distance))  # 5 - 10 d² / (1 + d) in fewer passes
     if candidates.logits[candidates.logits.argmin()] == -np.inf:
         logits[candidates.logits == -np.inf] = -np.inf
     return candidates.with_logits(logits)
