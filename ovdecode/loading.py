@@ -43,9 +43,10 @@ def load(
         device: an OpenVINO device name.
         precision: `fast` (the device's defaults, but for a paged cache: where a CPU infers in bf16, it keeps that in
             bf16, too, and otherwise it quantises keys token by token; ``properties={"KV_CACHE_PRECISION": "u8"}``
-            halves the memory of bf16), `invariant` (f32 with the device's quantised products; the same bits in any
-            batch) or `exact` (f32 throughout, and invariant). Tested when the model is loaded; with the same model,
-            versions, machine and options, that it held is remembered, and one inference shows that nothing changed.
+            halves the memory of bf16), `invariant` (f32 with the device's quantised products and a cache in f16; the
+            same bits in any batch) or `exact` (f32 throughout, and invariant). Tested when the model is loaded; with
+            the same model, versions, machine and options, that it held is remembered, and one inference shows that
+            nothing changed.
         runner: `auto` takes the paged path where the model and the device allow it, and otherwise the stateful one.
         tokenizer: which of the two tokenizers encodes and decodes.
         weights: how the weights of a GGUF file are stored when it is converted.

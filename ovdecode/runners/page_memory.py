@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEAST_PAGES = 10
 """How many pages the self-test needs, the lane's own among them."""
+_KEPT_TYPE = "keep_const_precision_0"
+"""OpenVINO's own mark of a constant whose type it is not to change: for inference in f32 it would make f16 to f32."""
 _SAME_SIZE: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.float32}
 
 
@@ -75,7 +77,9 @@ class PageMemory:
 
         for port, tensor in self._tensors():
             parameter = graph.input(port).get_node()
-            parameter.output(0).replace(ov.op.Constant(tensor, shared_memory=True).output(0))
+            constant = ov.op.Constant(tensor, shared_memory=True)
+            constant.get_rt_info()[_KEPT_TYPE] = True
+            parameter.output(0).replace(constant.output(0))
             graph.remove_parameter(parameter)
         # The device looks through all of its constants. Two megabytes of zeros at a time, that is soon done.
         self._advise("MADV_HUGEPAGE")
