@@ -57,6 +57,7 @@ class PreparedGraph:
         self._compile = partial(core.compile_model, device_name=device, config=dict(options))
         self._core, self._device, self._options = core, device, options
         machine = [core.get_property(device, name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        machine.append(os.environ.get("ONEDNN_MAX_CPU_ISA"))  # which holds the device to older instructions
         version = core.get_versions(device)[device].build_number  # asking loads the device's own operations, too
         settings = sorted((name, str(value)) for name, value in options.items())
         told = [identity, version, *map(str, machine), str(_processors()), device, str(settings), form, _code()]

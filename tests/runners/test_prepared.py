@@ -63,7 +63,7 @@ def kept(cache: Path) -> list[Path]:
     return sorted(cache.glob("paged-*"))
 
 
-@pytest.mark.parametrize("name", ["fast", "exact"])
+@pytest.mark.parametrize("name", ["fast", "invariant", "exact"])
 def test_the_second_start_builds_and_tests_nothing_and_has_the_same_bits(
     tiny: Path, tmp_path: Path, work: list[str], name: Any
 ) -> None:
