@@ -78,7 +78,7 @@ class GumbelNoise:
     def _first(self, blocks: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """When the first token of each block arrives, and its place in the block, each of the same shape."""
         hashes = absorb(self._blocks, blocks)
-        return -np.log(uniforms(hashes)) / _BLOCK, (hashes % np.uint64(_BLOCK)).astype(np.int64)
+        return -np.log(uniforms(hashes)) / _BLOCK, (hashes & np.uint64(_BLOCK - 1)).view(np.int64)
 
     def _noise(
         self, tokens: NDArray[np.integer[Any]], arrivals: NDArray[np.float64], first: NDArray[np.bool_]

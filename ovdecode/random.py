@@ -66,7 +66,7 @@ class Random:
 
     def gumbel_noise(self) -> GumbelNoise:
         """Independent standard Gumbel variates for tokens, each made when it is looked at; others at each call."""
-        return GumbelNoise(self._generator.integers(2**64, size=1, dtype=np.uint64))
+        return GumbelNoise(self._generator.bit_generator.random_raw(1))
 
     def __repr__(self) -> str:
         return f"Random{self.key!r}"

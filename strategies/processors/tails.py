@@ -18,7 +18,7 @@ from ovdecode.strategies.processors.shared import ROUNDING
 
 Rule = Literal["paper", "hf"]
 
-_FEW = 128
+_FEW = 64
 """So many of the most probable tokens are looked at first: the tail mostly begins before."""
 
 
