@@ -117,14 +117,15 @@ def test_choices_are_samples_and_carry_their_logprobs(model, loaded) -> None:
 
 
 def test_it_says_why_it_ended(model, loaded) -> None:
-    served = provider(loaded)
-    whole = model.generate(chat(QUESTIONS[0]), max_new_tokens=64)
+    ending = "greedy:processors=(forced_eos:count=12)"
+    served = provider(loaded, strategy=ending)
+    whole = model.generate(chat(QUESTIONS[0]), ending, max_new_tokens=64)
     assert whole.stop_reason.name == "eos"
     word = whole.text.split()[2]
     for settings, reason, text in [
         ({"max_tokens": 64}, "stop", whole.text),
         ({"max_tokens": 64, "stop_seqs": [word]}, "stop", whole.text[: whole.text.index(word)]),
-        ({"max_tokens": 2}, "max_tokens", model.generate(chat(QUESTIONS[0]), max_new_tokens=2).text),
+        ({"max_tokens": 2}, "max_tokens", model.generate(chat(QUESTIONS[0]), ending, max_new_tokens=2).text),
     ]:
         (output,) = ask(served, QUESTIONS[0], **settings)
         assert (output.stop_reason, output.completion) == (reason, text)
