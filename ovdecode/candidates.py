@@ -248,7 +248,7 @@ class Candidates:
             return self.token(rng.choose(self.weights))
         self.peak  # noqa: B018  raises if there is no distribution
         size, peaks = len(self) // len(self._blocks.peaks), self._blocks.peaks
-        bounds = self._blocks.bounds(self._divisor, size)
+        bounds = self._blocks.bounds(_bounded(self._divisor), size)
         block = rng.choose(bounds)
         near = self._undivided[block * size : (block + 1) * size]
         weights = np.exp(self._divided(near - peaks[block]))

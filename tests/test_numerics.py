@@ -124,7 +124,7 @@ def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float) -> 
     st.integers(0, 1000),
     st.sampled_from([0.5, 4.0, 40.0]),
     st.sampled_from([-60.0, 0.0, 60.0]),
-    st.sampled_from([1e-30, 0.01, 0.3, 0.9, 1.2, 2.0, 50.0, 1e9]),
+    st.sampled_from([1e-320, 1e-30, 0.01, 0.3, 0.9, 1.2, 2.0, 50.0, 1e9, 1e300]),
 )
 def test_sums_of_blocks_change_no_law_of_a_temperature(seed: int, scale: float, shift: float, divisor: float) -> None:
     rng = np.random.default_rng(seed)
