@@ -51,8 +51,12 @@ class OpenVINOTokenizer(FolderTokenizer):
         if skip_special_tokens:
             spelled = [token for token in spelled if token not in self.special_ids]
         # NumPy strings lose trailing NUL characters: end with one visible character, and drop it.
-        text = self._detokenizer(np.array([[*spelled, self._visible]], dtype=np.int64))[0][0]
-        return str(text)[:-1]
+        text = str(self._detokenizer(np.array([[*spelled, self._visible]], dtype=np.int64))[0][0])[:-1]
+        if "\ufffd" in text:
+            # Of the bytes of a surrogate OpenVINO makes one U+FFFD, where Unicode and Python have one for each.
+            plain = b"".join(map(self.token_bytes, spelled)).decode("utf-8", "replace")
+            return plain if plain.replace("\ufffd", "") == text.replace("\ufffd", "") else text
+        return text
 
     def apply_chat_template(self, messages: Messages, add_generation_prompt: bool = True) -> list[int]:
         """The ids of a conversation in the model's own format."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_folder import make_folder
 from test_from_gguf import script_environment
@@ -175,6 +175,7 @@ def test_every_token_has_the_same_bytes_in_both(ours: HuggingFaceTokenizer, thei
 
 @settings(deadline=None, max_examples=200)
 @given(tokens=st.lists(st.integers(0, 49151) | st.integers(0, 300), max_size=12))
+@example(tokens=[184, 111])  # two bytes of a surrogate
 def test_any_ids_decode_as_their_bytes_do(
     ours: HuggingFaceTokenizer, theirs: OpenVINOTokenizer, tokens: list[int]
 ) -> None:
