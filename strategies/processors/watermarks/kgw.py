@@ -48,7 +48,7 @@ class KgwWatermark(Watermark):
         >>> from ovdecode import Candidates, KgwWatermark, Vocabulary
         >>> mark, row = KgwWatermark(), Candidates(np.zeros(4))
         >>> mark(row, Vocabulary(4).prompt([1])), mark(row, Vocabulary(4).prompt([3]))
-        (Candidates({0: 2, 1: 0, 2: 0, 3: 0}), Candidates({0: 0, 1: 0, 2: 0, 3: 2}))
+        (Candidates({0: 0, 1: 0, 2: 0, 3: 2}), Candidates({0: 2, 1: 0, 2: 0, 3: 0}))
     """
 
     aliases = ("green_list", "kirchenbauer")

@@ -43,7 +43,7 @@ class SynthIdWatermark(Watermark):
     Example:
         >>> import numpy as np
         >>> from ovdecode import Candidates, SynthIdWatermark, Vocabulary
-        >>> mark, row = SynthIdWatermark(hashing_key=3, depth=1), Candidates(np.log([0.5, 0.25, 0.25]))
+        >>> mark, row = SynthIdWatermark(hashing_key=2, depth=1), Candidates(np.log([0.5, 0.25, 0.25]))
         >>> mark(row, Vocabulary(3).prompt([0, 1, 2, 0])).probabilities
         array([0.75 , 0.125, 0.125])
     """
