@@ -154,11 +154,9 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            if self._moderate:
-                scale = self._undivided.dtype.type(1 / self._divisor)
-                self._weights = np.exp(self._undivided if scale == 1 else self._undivided * scale)
-            elif _SINGLE[0] < self._divisor < _SINGLE[1]:  # a row less its peak is a new one: it is divided in place
-                self._weights = exponentials(self._undivided, self._largest, self._divisor)
+            if _SINGLE[0] < self._divisor < _SINGLE[1]:
+                base = 0 if self._moderate else self._largest
+                self._weights = exponentials(self._undivided, base, self._divisor)
             else:
                 self._weights = exponentials(self.logits, self.logits.dtype.type(self.peak))
         return self._weights

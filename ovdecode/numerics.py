@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
+_STRIDE = 64
+"""A sample of a row is every so many of its numbers."""
 _LEAST_LOG = {kind: math.log(np.finfo(kind).tiny) for kind in (np.float32, np.float64)}
 
 
@@ -22,23 +24,24 @@ def logsumexp(logits: Floats) -> float:
     return float(peak) + math.log(total(exponentials(logits, peak)))
 
 
-def exponentials(logits: Floats, peak: Any, divisor: float = 1.0) -> Floats:
-    """exp((logits - peak) / divisor) of a row, shape (n,), for a peak of the same type that is the largest.
+def exponentials(logits: Floats, base: Any, divisor: float = 1.0) -> Floats:
+    """exp((logits - base) / divisor) of a row, shape (n,); the base, of the same type or 0, is near the largest.
 
-    What would be below the smallest number that has all its digits is 0, up to a rounding of that border: such numbers
-    take a processor ten times as long to make.
+    Numbers below the smallest that has all its digits take a processor ten times as long to make, and to use. Where a
+    sample of the row finds any, they are 0, up to a rounding of that border.
     """
-    weights = np.subtract(logits, peak)
+    powers = logits if base == 0 else logits - base
     if divisor != 1:
-        weights *= weights.dtype.type(1 / divisor)  # takes half as long as a division
-    least = _LEAST_LOG[weights.dtype.type]
-    if len(weights) and weights[weights.argmin()] < least:
-        below = weights - weights.dtype.type(least)
+        inverse = powers.dtype.type(1 / divisor)  # takes half as long as a division
+        powers = powers * inverse if powers is logits else np.multiply(powers, inverse, out=powers)
+    least, sample = _LEAST_LOG[powers.dtype.type], powers[::_STRIDE]
+    if ((sample < least) & (sample > 1.25 * least)).any():  # beyond, exp is 0 at once
+        below = powers - powers.dtype.type(least)
         np.minimum(below, 0, out=below)
         with np.errstate(over="ignore"):
             below *= 1e4
-            weights += below  # far below, exp is 0 at once; a mask would take longer
-    exponentials: Floats = np.exp(weights, out=weights)
+            powers = powers + below  # a mask would take longer
+    exponentials: Floats = np.exp(powers, out=None if powers is logits else powers)
     return exponentials
 
 
@@ -104,9 +107,6 @@ def falling_order(values: Floats) -> NDArray[np.intp]:
     keys &= 0xFFFFFFFF
     order = keys.astype(np.intp, copy=False)
     return order
-
-
-_STRIDE = 64
 
 
 def _top_indices(values: Floats, count: int) -> NDArray[np.intp]:

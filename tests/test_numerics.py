@@ -257,12 +257,21 @@ def test_exponentials_have_all_their_digits_or_are_0(kind: type[np.floating[Any]
     border = float(np.log(np.finfo(kind).tiny))
     below = kind([-np.inf, np.finfo(kind).min / 2, 30 * border, border - 5, border - 1, border - 1e-2])
     above = kind([border + 1e-2, border + 1, border / 2, -1, 0])
-    for least in (0, 1):  # of the numbers, whether or not there is one below
-        found = exponentials(np.concatenate([below[len(below) * least :], above]) + kind(4), kind(4))
-        assert found.dtype == kind
-        assert not found[: -len(above)].any()
-        assert found[-len(above) :] == pytest.approx(np.exp(above.astype(np.float64)), rel=1e-4)
-        assert (found[-len(above) :] >= np.finfo(kind).tiny).all()
+    for base in (0, 4):
+        for least in (0, 1):  # of the numbers, whether or not there is one below
+            row = np.concatenate([below[len(below) * least :], above]).repeat(64) + kind(base)
+            found = exponentials(row, kind(base))[::64]
+            assert found.dtype == kind
+            assert not found[: -len(above)].any()
+            assert found[-len(above) :] == pytest.approx(np.exp(above.astype(np.float64)), rel=1e-4)
+            assert (found[-len(above) :] >= np.finfo(kind).tiny).all()
+
+
+@pytest.mark.parametrize("divisor", [0.7, 1.0, 1.4])
+def test_no_weight_is_a_number_that_is_slow_to_make(divisor: float) -> None:
+    weights = Candidates(np.linspace(-200, 5, 1 << 14, dtype=np.float32)).divided(divisor).weights
+    assert not ((weights > 0) & (weights < np.finfo(np.float32).tiny)).any()
+    assert (weights == 0).any()
 
 
 @pytest.mark.parametrize("shift", [-1e4, -45, -39, 0, 39, 45, 1e4])
