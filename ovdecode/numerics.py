@@ -35,7 +35,8 @@ def exponentials(logits: Floats, base: Any, divisor: float = 1.0) -> Floats:
         inverse = powers.dtype.type(1 / divisor)  # takes half as long as a division
         powers = powers * inverse if powers is logits else np.multiply(powers, inverse, out=powers)
     least, sample = _LEAST_LOG[powers.dtype.type], powers[::_STRIDE]
-    if ((sample < least) & (sample > 1.25 * least)).any():  # beyond, exp is 0 at once
+    low = len(sample) > 0 and sample[sample.argmin()] < least
+    if low and ((sample < least) & (sample > 1.25 * least)).any():  # beyond, exp is 0 at once
         below = powers - powers.dtype.type(least)
         np.minimum(below, 0, out=below)
         with np.errstate(over="ignore"):
