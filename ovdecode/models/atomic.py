@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -66,6 +67,28 @@ def publish_folder(folder: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(folder, target)
+
+
+def publish_file(scratch: Path, target: Path) -> None:
+    """Give the finished file `scratch` the name `target`, in place of an older file if there is one.
+
+    A link at `target` stays, and what it points to is replaced; a pipe or a device is written to instead.
+
+    Args:
+        scratch: anywhere; beside the target, every reader sees the old file, or none, or the whole new one.
+        target: of the file.
+
+    Raises:
+        OSError: if the target is a folder, or can't be written.
+    """
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+    if target.exists() and not target.is_file():
+        with scratch.open("rb") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+        scratch.unlink()
+    else:
+        shutil.move(scratch, target.resolve())
 
 
 def sha256_of(path: Path) -> str:
