@@ -12,7 +12,7 @@ heavy is imported before it is used.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,11 +88,16 @@ _HOME = {
     "trace": "processor",
 }
 
+_MODULES = ("errors", "experiment", "models", "testing")
+"""What is used under a name of its own: `ovdecode.experiment.Experiment`."""
+
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
+    if name in _MODULES:
+        found = import_module(f"ovdecode.{name}")
+    elif name in _HOME:
         found = getattr(import_module(f"ovdecode.{_HOME[name]}"), name)
     else:
         found = _plugin(name)
@@ -100,17 +105,25 @@ def __getattr__(name: str) -> Any:
     return found
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_MODULES, *_plugins()})
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """The announced plugins by the names of their classes."""
+    from ovdecode.registry import GROUPS
+
+    return {entry.value.rpartition(":")[2]: entry for group in GROUPS.values() for entry in entry_points(group=group)}
+
+
 def _plugin(name: str) -> Any:
     """The plugin whose class has this name."""
     from difflib import get_close_matches
 
-    from ovdecode.registry import GROUPS
-
-    plugins = {
-        entry.value.rpartition(":")[2]: entry for group in GROUPS.values() for entry in entry_points(group=group)
-    }
+    plugins = _plugins()
     if name in plugins:
         return plugins[name].load()
-    near = get_close_matches(name, [*plugins, *_HOME], 1)
+    longer = [each for each in _HOME if name and each.endswith(name)]  # a base class without its first word
+    near = longer or get_close_matches(name, [*plugins, *_HOME], 1)
     hint = f"; did you mean `{near[0]}`" if near else ""
     raise AttributeError(f"module `ovdecode` has no attribute `{name}`{hint}")

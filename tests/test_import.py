@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+import ovdecode
+
 HEAVY = ("openvino", "openvino_genai", "openvino_tokenizers", "transformers", "torch", "tokenizers", "gguf")
 REPORT = f"import sys; print(*(name for name in {HEAVY} if name in sys.modules))"
 
@@ -70,6 +74,10 @@ def test_the_command_line_shows_its_help_without_anything_heavy() -> None:
     code = """
 from ovdecode.cli import main
 import sys
+
+import pytest
+
+import ovdecode
 sys.argv = ["ovdecode", "--help"]
 try:
     main()
@@ -94,3 +102,26 @@ for module in pkgutil.walk_packages(ovdecode.__path__, "ovdecode."):
         importlib.import_module(module.name)
 """
     loaded(code)
+
+
+def test_completion_offers_the_public_names_and_loads_nothing_heavy() -> None:
+    code = """
+import ovdecode
+offered = {"Task", "load", "Sampling", "TopP", "MaxTime", "experiment", "testing", *ovdecode.__all__}
+assert not offered - set(dir(ovdecode))
+"""
+    assert loaded(code) == set()
+
+
+def test_public_modules_are_there_once_the_package_is_imported() -> None:
+    code = """
+import ovdecode
+names = ovdecode.experiment.Experiment, ovdecode.testing.check_strategy, ovdecode.errors.PromptError
+names += (ovdecode.models.locate,)
+"""
+    assert loaded(code) <= {"tokenizers"}
+
+
+def test_a_base_class_is_found_by_its_last_word() -> None:
+    with pytest.raises(AttributeError, match="no attribute `Processor`; did you mean `LogitsProcessor`"):
+        ovdecode.Processor  # noqa: B018
