@@ -136,5 +136,10 @@ def run(tasks: Iterable[Task], *, max_live: int = 64, max_tokens: int = 512) -> 
         tasks: may be of different models; see `Task`.
         max_live: how many run at once.
         max_tokens: bound on tokens in one inference.
+
+    Raises:
+        ConfigurationError: for one task alone, or anything else that is no iterable.
     """
+    if not isinstance(tasks, Iterable):
+        raise ConfigurationError(f"`tasks` must be an iterable of tasks, got {tasks!r:.80}; write od.run([task])")
     return Engine(max_live=max_live, max_tokens=max_tokens).run(tasks)

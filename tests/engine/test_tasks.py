@@ -31,6 +31,13 @@ def test_spec_strings_are_read() -> None:
         ({"strategy": od.TopK(3)}, ConfigurationError, "`strategy` must be a strategy"),
         ({"stop": "max_new_token:count=3"}, UnknownNameError, "did you mean `max_new_tokens`"),
         ({"stop": 3}, ConfigurationError, "`stop` must be"),
+        ({"stop": "\n\n"}, ConfigurationError, r'od.StopString\("..."\)'),
+        ({"stop": "END"}, UnknownNameError, r'od.StopString\("..."\)'),
+        ({"stop": ["\n"]}, ConfigurationError, r'od.StopString\("..."\)'),
+        ({"stop": print}, ConfigurationError, r'od.StopString\("..."\)'),
+        ({"seed": 1.5}, ConfigurationError, "`seed` must be a whole number, got 1.5"),
+        ({"seed": None}, ConfigurationError, "`seed` must be a whole number, got None"),
+        ({"sample": "1"}, ConfigurationError, "`sample` must be a whole number, got '1'"),
         ({"max_new_tokens": 0}, ConfigurationError, "at least 1, got 0"),
         ({"max_new_tokens": None}, ConfigurationError, "sure to come"),
         ({"max_new_tokens": None, "ignore_eos": True}, ConfigurationError, "sure to come"),
@@ -106,8 +113,68 @@ def test_a_result_tells_what_ran() -> None:
     assert found.logprob == pytest.approx(sum(found.token_logprobs))
 
 
+def test_no_task_is_charged_for_what_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One method that asked for hidden states once gave all others in the batch 12 seconds to the first token."""
+    now = [0.0]
+    monkeypatch.setattr("ovdecode.engine.clock.perf_counter", lambda: now[0])
+
+    class Timed(Counting):
+        def prepare(self, requests: Any) -> None:
+            now[0] += 100
+
+        def submit(self, requests: Any) -> Any:
+            now[0] += 1
+            return super().submit(requests)
+
+        def truncated(self, layer: int) -> od.TableRunner:
+            now[0] += 100
+            return od.TableRunner(FLAT)
+
+    class Early(od.Strategy):
+        def decode(self, prompt: od.Sequence, stop: Any, rng: Any) -> Any:
+            yield od.Forward(prompt, exit_layer=1)
+            yield prompt
+            return prompt + 1
+
+    letters = model(Timed(), eos_token_ids=[])
+    engine = Engine()
+    found = list(engine.run([Task(letters, [0], max_new_tokens=3), Task(letters, [1], Early())]))
+    assert [each.error for each in found] == [None, None]
+    costs = {each.index: (each.cost.time_to_first_token, each.cost.seconds) for each in found}
+    assert costs == {0: (1, 3), 1: (2, 2)}
+
+
 @pytest.mark.parametrize("prompt", [{"role": "user", "content": "hi"}, (token for token in [1]), 3])
 def test_a_prompt_of_another_kind_is_refused_with_its_value(prompt):
     (generation,) = od.run([od.Task(od.Model(od.TableRunner([[0, 1], [1, 0]])), prompt)])
     assert isinstance(generation.error, PromptError)
     assert "must be text or a list of token ids or of messages" in str(generation.error)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (b"abc", r'got bytes; decode it: str\(prompt, "utf-8"\)'),
+        (bytearray(b"abc"), "got bytearray; decode it"),
+        (["a", "b"], r"write od.run\(\[od.Task\(model, each\) for each in prompts\]\)"),
+        ([0, 1.0], "token ids, which are whole numbers, got 1.0"),
+        ([[0, 1]], r"whole numbers, got \[0, 1\]"),
+        (np.array([0.5]), "whole numbers"),
+        (np.array([[0, 1]]), r"one row of token ids, got an array of shape \(1, 2\)"),
+        (np.array(0), "one row of token ids"),
+    ],
+)
+def test_a_prompt_that_is_no_token_ids_is_refused(prompt: Any, message: str) -> None:
+    """The bytes of a text were decoded as token ids."""
+    with pytest.raises(PromptError, match=message):
+        model().generate(prompt)
+
+
+def test_a_task_without_a_model_says_so() -> None:
+    with pytest.raises(ConfigurationError, match=r"`model` must be a model from `ovdecode\.load`, got 'Hello'"):
+        Task("Hello", model(), "greedy")  # type: ignore[arg-type]
+
+
+def test_one_task_is_no_iterable_of_tasks() -> None:
+    with pytest.raises(ConfigurationError, match=r"`tasks` must be an iterable of tasks.*write od.run\(\[task\]\)"):
+        od.run(Task(model(), [0]))  # type: ignore[arg-type]
