@@ -30,7 +30,8 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(scratch: Path, tmp_path:
         target.write_text("old")
     link.symlink_to(target)
     publish_file(scratch, link)
-    assert link.is_symlink() and target.read_text() == "new"
+    assert link.is_symlink()
+    assert target.read_text() == "new"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
@@ -42,10 +43,12 @@ def test_a_pipe_is_written_to_and_stays(scratch: Path, tmp_path: Path):
     reader.start()
     publish_file(scratch, pipe)
     reader.join(10)
-    assert read == ["new"] and pipe.is_fifo() and not scratch.exists()
+    assert read == ["new"]
+    assert pipe.is_fifo()
+    assert not scratch.exists()
 
 
 def test_a_folder_is_refused(scratch: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
     with pytest.raises(IsADirectoryError, match="out"):
-        (tmp_path / "out").mkdir()
         publish_file(scratch, tmp_path / "out")
