@@ -31,7 +31,10 @@ FAILED = 1
 
 
 def compare(
-    prompt: Annotated[list[str] | None, typer.Argument(help="Texts to go on from; three if there is none.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts to go on from; - reads standard input; three if there is none."),
+    ] = None,
     strategy: Annotated[
         list[str] | None,
         typer.Option("--strategy", "-s", metavar="SPEC", help="Method; repeatable; six if there is none."),
@@ -76,7 +79,7 @@ def compare(
     from ovdecode.cli.comparison import DEFAULT_STRATEGIES, Comparison
     from ovdecode.cli.console import console, fail
     from ovdecode.cli.failures import INTERRUPTED
-    from ovdecode.cli.prompts import BUILT_IN, read_prompts
+    from ovdecode.cli.prompts import BUILT_IN, read_prompts, read_standard_input
     from ovdecode.cli.record import check_target, write_record
     from ovdecode.cli.screen import show_table, show_texts
     from ovdecode.engine import Task
@@ -85,10 +88,11 @@ def compare(
     load_plugins(plugin)
     methods = {spec.strip(): parse(spec) for spec in strategy or DEFAULT_STRATEGIES}
     criterion = parse_stop(stop)
-    texts = [*(prompt or ()), *(read_prompts(prompts, field) if prompts else ())] or list(BUILT_IN)
-    texts = texts[:limit]
     if json is not None:
         check_target(json)
+    given = map(read_standard_input, prompt or ())
+    texts = [*given, *(read_prompts(prompts, field) if prompts else ())] or list(BUILT_IN)
+    texts = texts[:limit]
     loaded = _load(model, precision, threads=threads, device=device)
     tasks = [
         Task(loaded, as_prompt(text, chat), method, max_new_tokens, criterion, seed=seed, sample=sample)  # type: ignore[arg-type]
@@ -97,13 +101,15 @@ def compare(
         for sample in range(samples)
     ]
     comparison = Comparison(loaded, texts, list(methods), samples, run_batch(tasks))
-    if json is not None:
-        ends = {"max_new_tokens": max_new_tokens, "stop": None if criterion is None else str(criterion)}
-        source = {"model": model, "device": device, "threads": threads}
-        write_record(comparison, source | ends | {"seed": seed, "samples": samples, "chat": chat}, json)
     screen = console()
-    show_texts(comparison, screen, show)
-    show_table(comparison, screen)
+    try:
+        show_texts(comparison, screen, show)
+        show_table(comparison, screen)
+    finally:  # what can't be shown, since standard output is closed for one, is kept all the same
+        if json is not None:
+            ends = {"max_new_tokens": max_new_tokens, "stop": None if criterion is None else str(criterion)}
+            source = {"model": model, "device": device, "threads": threads}
+            write_record(comparison, source | ends | {"seed": seed, "samples": samples, "chat": chat}, json)
     if comparison.batch.interrupted:
         count = len(comparison.batch.generations)
         fail(f"interrupted; {count} of {comparison.expected} generations were finished and are kept")

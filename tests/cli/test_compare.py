@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -181,6 +183,55 @@ def test_target_is_checked_before_decoding(run, tmp_path: Path):
     result = run("compare", "a", "--json", tmp_path / "missing" / "out.json")
     assert result.exit_code == 2
     assert "`--json` must name a file that can be written" in result.stderr
+
+
+def test_a_dash_is_no_file(run):
+    result = run("compare", "a", "--json", "-")
+    assert result.exit_code == 2
+    assert "`--json` must name a file, got `-`; standard output is `--json /dev/stdout`" in result.stderr
+
+
+def test_a_dash_reads_a_prompt_from_standard_input(run, tmp_path: Path):
+    file = tmp_path / "out.json"
+    result = run("compare", "a", "-", "-s", "greedy", "--max-new-tokens", 1, "--json", file, input="b\n")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(file.read_text())["prompts"] == ["a", "b"]
+
+
+def test_a_record_goes_through_links_and_into_pipes(run, tmp_path: Path):
+    """It took the place of whatever had the name."""
+    link, pipe, file = tmp_path / "link.json", tmp_path / "pipe", tmp_path / "out.json"
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for target in (link, pipe):
+        result = run("compare", "a", "-s", "greedy", "--max-new-tokens", 1, "--json", target)
+        assert result.exit_code == 0, result.stderr
+    assert link.is_symlink()
+    assert json.loads(file.read_text())["prompts"] == json.loads(os.read(reader, 1 << 16))["prompts"] == ["a"]
+    os.close(reader)
+    assert sorted(tmp_path.iterdir()) == [link, file, pipe]
+
+
+def test_a_record_that_cannot_be_written_costs_nothing_else(run, monkeypatch, tmp_path: Path):
+    def full(scratch: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ovdecode.cli.record.publish_file", full)
+    result = run("compare", "a", "-s", "greedy", "--max-new-tokens", 3, "--json", tmp_path / "out.json")
+    assert result.exit_code == 2
+    assert "bca" in result.stdout
+    assert result.stderr.startswith("error: `--json` must name a file that can be written, but: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_shown_is_recorded(run, monkeypatch, tmp_path: Path):
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ovdecode.cli.screen.show_texts", closed)
+    run("compare", "a", "-s", "greedy", "--max-new-tokens", 3, "--json", tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["prompts"] == ["a"]
 
 
 def test_falls_back_to_fast_where_invariant_cannot_be(run, monkeypatch):
