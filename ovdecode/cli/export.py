@@ -41,7 +41,7 @@ def query(
     import csv as writer
     import sys
 
-    from ovdecode.cli.console import console
+    from ovdecode.cli.console import console, printable
     from ovdecode.cli.sheets import print_sheets
     from ovdecode.experiment.export import answer
     from ovdecode.experiment.sheet import Sheet
@@ -49,7 +49,10 @@ def query(
 
     names, rows = answer(Store.open(store), sql)
     if csv:
-        writer.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+        table = [names, *rows]
+        if sys.stdout.isatty():
+            table = [tuple(printable(cell) if isinstance(cell, str) else cell for cell in row) for row in table]
+        writer.writer(sys.stdout, lineterminator="\n").writerows(table)
     else:
         shown = tuple(tuple("–" if value is None else str(value) for value in row) for row in rows)
         print_sheets(console(), [Sheet("", names, shown, texts=0)])

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import ovdecode as od
 from ovdecode.cli import app
+from ovdecode.cli.export import query
 from ovdecode.experiment import Experiment
 from ovdecode.experiment import run as run_experiment
 
@@ -47,6 +48,17 @@ def test_a_query_is_answered_as_a_table_and_as_csv(store: Path):
     assert [lines[0], *lines[2:]] == [["strategy", "longest", "wrong"], ["beam", "3", "–"], ["greedy", "3", "–"]]
     table = list(csv.reader(io.StringIO(command("query", store, sql, "--csv").stdout)))
     assert table == [["strategy", "longest", "wrong"], ["beam", "3", ""], ["greedy", "3", ""]]
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, "␛[31m"), (False, "\x1b[31m")])
+def test_csv_does_not_steer_a_terminal(
+    store: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, shown: str
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdout", written)
+    query(store, "SELECT chr(27) || '[31m' AS text, 1 AS one FROM results LIMIT 1", csv=True)
+    assert written.getvalue() == f"text,one\n{shown},1\n"
 
 
 @pytest.mark.parametrize(
