@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None if not sys.stdout.isatty() else "rich",
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
@@ -58,6 +58,8 @@ def ovdecode(
 
 def main() -> None:
     """Run the command line."""
+    if sys.stdout is None:
+        sys.exit("error: standard output is closed; send it somewhere: > /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a narrow encoding must not end a run
