@@ -32,6 +32,9 @@ CAPTION = (
 WIDE_TABLE = 100
 """Columns from which on heads stand in one line."""
 
+METHOD_WIDTH = 20
+"""Columns that a spec has at least; figures for which that leaves no room are left out."""
+
 FIGURES_WIDTH = 66
 """Columns that the figures take beside a spec."""
 
@@ -128,12 +131,21 @@ def show_table(comparison: Comparison, screen: Console) -> None:
     """Print the figures of every method, and what they mean."""
     narrow = screen.width < WIDE_TABLE
     breakable = screen.width < max(map(len, comparison.strategies)) + FIGURES_WIDTH
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
-    table.add_column("method", overflow="fold", style="cyan")
-    for head in HEADS:
-        table.add_column(head if narrow else head.replace("-\n", "").replace("\n", ""), justify="right", no_wrap=True)
-    for each in comparison.figures:
-        table.add_row(*_row(each, breakable))
+    rows = [list(_row(each, breakable)) for each in comparison.figures]
+    heads = HEADS if narrow else [_in_one_line(head) for head in HEADS]
+    padding = 1 if narrow else 2
+    widths = [
+        1 + padding + max(*map(len, head.split("\n")), *(len(row[place]) for row in rows))
+        for place, head in enumerate(heads, start=1)
+    ]
+    room = screen.width - METHOD_WIDTH - 2  # the edges of the box, which has a column between columns besides
+    fitting = max(sum(sum(widths[: count + 1]) <= room for count in range(len(widths))), 1)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column("method", overflow="fold", style="cyan", min_width=METHOD_WIDTH)
+    for head in heads[:fitting]:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row[: 1 + fitting])
     screen.print(table)
     own = list(_own_figures(comparison))
     for line in own:
@@ -141,6 +153,13 @@ def show_table(comparison: Comparison, screen: Console) -> None:
     if own:
         screen.print()
     screen.print(_caption(comparison), soft_wrap=not screen.is_terminal)
+    if fitting < len(HEADS):
+        missing = ", ".join(map(_in_one_line, HEADS[fitting:]))
+        screen.print(Text(f"Left out on a narrow screen: {missing}.", style="dim"))
+
+
+def _in_one_line(head: str) -> str:
+    return head.replace("-\n", "").replace("\n", "")
 
 
 def _row(each: Figures, breakable: bool) -> Iterator[Text]:
@@ -177,6 +196,7 @@ def _caption(comparison: Comparison) -> Text:
     total = f"{comparison.tokens:,} tokens in {batch.seconds:.1f} s"
     if not batch.interrupted:  # what unfinished ones had generated is not known
         total += f" = {rate:.0f} tokens/s"
-    text.append(f"All together: {whole} generations, {total}", style="bold")
+    noun = "generation" if whole == "1" else "generations"
+    text.append(f"All together: {whole} {noun}, {total}", style="bold")
     text.append(f" ({printable(model.name)}, {model.runner.name}, {model.runner.precision})\n")
     return text.append(CAPTION, style="dim")

@@ -280,6 +280,29 @@ def test_as_many_texts_beside_each_other_as_there_is_room_for():
     assert [across(width) for width in (60, 80, 120, 200, 240)] == [1, 2, 3, 3, 6]
 
 
+@pytest.mark.parametrize(("width", "left_out"), [(40, 4), (60, 2), (80, 0), (120, 0)])
+def test_a_narrow_table_has_every_method_and_whole_figures(width: int, left_out: int):
+    """At 40 columns it had no method, and heads were cut to `tok…`."""
+    heads = ["tokens", "tokens/s", "forwards", "log-prob", "distinct-2", "repetition"]
+    shown = comparison(od.Model(od.TableRunner([[0]])), ["greedy", "beam:num_beams=4"], max_new_tokens=2)
+    for one in shown.figures:
+        object.__setattr__(one, "tokens_per_second", 99.9)
+    file = io.StringIO()
+    show_table(shown, Console(file=file, force_terminal=True, width=width, color_system=None, highlight=False))
+    text = file.getvalue()
+    table = text.partition("All together")[0]
+    assert "…" not in table
+    assert "greedy" in table
+    assert "beam:num_beams=4" in table
+    assert all(row.rstrip() == row[:-1] for row in table.splitlines() if "beam" in row)  # nothing is cut off
+    said = " ".join(text.partition("Left out on a narrow screen: ")[2].split())
+    assert said == (", ".join(heads[-left_out:]) + "." if left_out else "")
+
+
+def test_one_generation_is_one(run):
+    assert "All together: 1 generation, 2 tokens" in run("compare", "a", "-s", "greedy", "--max-new-tokens", 2).stdout
+
+
 def test_printable():
     assert printable("a\tb\nc") == "a\tb\nc"
     assert printable("\r\x00\x7f\x85\u2028") == "␍␀␡\\u0085\\u2028"
