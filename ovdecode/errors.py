@@ -8,6 +8,7 @@ from pathlib import Path
 
 _PLACE = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parent
+_LIBRARY = Path(traceback.__file__).resolve().parent
 
 
 class OvdecodeError(Exception):
@@ -83,7 +84,7 @@ class WorkerError(OvdecodeError, RuntimeError):
 def describe(error: BaseException) -> str:
     """What went wrong; for an error that is not one of ovdecode's own, also its kind and its place.
 
-    The place is the last line outside of ovdecode, if there is one: a method's own rather than the library's.
+    The place is the last line outside of ovdecode and of Python's own library, if there is one: a method's own.
     """
     if isinstance(error, OvdecodeError):
         return str(error)
@@ -101,4 +102,4 @@ def _is_foreign(filename: str) -> bool:
     path = Path(filename)
     if filename.startswith("<"):
         return False
-    return "site-packages" not in path.parts and _PACKAGE not in path.resolve().parents
+    return "site-packages" not in path.parts and not {_PACKAGE, _LIBRARY} & {*path.resolve().parents}
