@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import linecache
 import sys
+import tokenize
+from hashlib import blake2b
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from ovdecode.errors import ConfigurationError, describe
+from ovdecode.registry import all_or_nothing
 
 
 def read_plugin_file(file: str | Path) -> str:
@@ -19,8 +24,9 @@ def read_plugin_file(file: str | Path) -> str:
     if file.suffix != ".py" or not file.is_file():
         raise ConfigurationError(f"`--plugin` must name a Python file, but `{file}` is none; check the path")
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        with tokenize.open(file) as lines:
+            return lines.read()
+    except (OSError, ValueError, SyntaxError) as error:
         raise ConfigurationError(f"`{file}` must be a Python file, but it can't be read: {error}") from error
 
 
@@ -32,16 +38,37 @@ def load_plugin_file(file: str | Path) -> None:
     Raises:
         ConfigurationError: if it is missing, or fails; the message says where.
     """
-    file = Path(file)
-    read_plugin_file(file)
-    name = f"ovdecode_plugin_{file.stem}"
-    spec = spec_from_file_location(name, file)
+    load_plugin(file, read_plugin_file(file))
+
+
+def load_plugin(file: str | Path, source: str) -> None:
+    """Run the source of a Python file, which need not be there.
+
+    Raises:
+        ConfigurationError: if it fails; the message says where.
+    """
+    path = Path(file).resolve()
+    name = f"ovdecode_plugin_{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    spec = spec_from_file_location(name, path)
     assert spec is not None  # since its suffix is Python's
-    assert spec.loader is not None
     module = module_from_spec(spec)
+    folder, before = str(path.parent), sys.modules.get(name)
+    added = folder not in sys.path
     sys.modules[name] = module  # dataclasses look their module up by name
-    sys.path.append(str(file.parent.resolve()))  # last, so that it hides nothing
+    if added:
+        sys.path.append(folder)  # last, so that it hides nothing
+    # What is shown and digested is this source, even if the file is edited. No byte code of an older one is used.
+    linecache.cache[str(path)] = (len(source), None, io.StringIO(source).readlines(), str(path))
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with all_or_nothing():
+            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    except BaseException as error:
+        if added:
+            sys.path.remove(folder)
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        if not isinstance(error, Exception | SystemExit):
+            raise
         raise ConfigurationError(f"`{file}` must be a Python file that runs, but: {describe(error)}") from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ovdecode.errors import ConfigurationError, UnknownNameError
 from ovdecode.plugin import Plugin
+from ovdecode.plugin_code import note_source
 
 PluginType = TypeVar("PluginType", bound=type[Plugin])
 
@@ -35,6 +38,9 @@ _PLACES = {
 }
 """Family to what an error says of a plugin that was looked for in another one."""
 
+_NAME = re.compile(r'[^\s"()\[\]|&~:=,{][^\s"()\[\]|&~:=,]*')
+"""What a spec can name: one word."""
+
 log = logging.getLogger(__name__)
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _broken: dict[tuple[str, str], Exception] = {}
@@ -46,20 +52,72 @@ def register(name: str) -> Callable[[PluginType], PluginType]:
     A package makes its plugins known to everybody through an entry point of the same name in its family's group:
     `[project.entry-points."ovdecode.strategies"]`, `my_method = "my_package:MyMethod"`.
 
+    A class takes the place of an older one of that name; where they are of two modules, that is logged.
+
     Raises:
-        ConfigurationError: if the class belongs to no family of plugins.
+        ConfigurationError: if the name can't be written in a spec, or the class belongs to no family of plugins or is
+            no dataclass.
     """
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise ConfigurationError(
+            f'a plugin\'s name must be one word without any of "()[]{{|&~:=, got {name!r}; write @register("my_method")'
+        )
 
     def decorate(plugin: PluginType) -> PluginType:
-        if not (isinstance(plugin, type) and issubclass(plugin, Plugin) and plugin.family in GROUPS):
-            raise ConfigurationError(
-                f"`{name}` must be a class that extends one of {', '.join(GROUPS)}, got {plugin!r}"
-            )
-        plugin.name = name
-        _registered[plugin.family, name] = plugin
+        _check(name, plugin)
+        if older := _replaced(name, plugin):
+            log.warning(
+                "%s `%s` was %s and is %s.%s from now on; choose another name to keep both",
+                plugin.family, name, older, plugin.__module__, plugin.__qualname__,
+            )  # fmt: skip
+        _admit(name, plugin)
         return plugin
 
     return decorate
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Forget what is registered within, if that fails."""
+    before = dict(_registered)
+    try:
+        yield
+    except BaseException:
+        _registered.clear()
+        _registered.update(before)
+        raise
+
+
+def _check(name: str, plugin: Any) -> None:
+    if not (isinstance(plugin, type) and issubclass(plugin, Plugin) and plugin.family in GROUPS):
+        raise ConfigurationError(f"`{name}` must be a class that extends one of {', '.join(GROUPS)}, got {plugin!r}")
+    if "__init__" in vars(plugin) and "__dataclass_fields__" not in vars(plugin):
+        raise ConfigurationError(
+            f"`{name}` must be a frozen dataclass, but {plugin.__qualname__} has an `__init__` of its own; write "
+            "@dataclass(frozen=True) above the class, and its parameters as fields"
+        )
+
+
+def _replaced(name: str, plugin: type[Plugin]) -> str:
+    """The class of another module that has the name of a plugin so far; none that is only loaded once more."""
+    known = _registered.get((plugin.family, name))
+    if known is not None:
+        return "" if known.__module__ == plugin.__module__ else f"{known.__module__}.{known.__qualname__}"
+    entry = _announced(plugin.family).get(name)
+    if entry is None or _package(entry.value) == _package(plugin.__module__):
+        return ""
+    return entry.value.replace(":", ".")
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0].partition(":")[0]
+
+
+def _admit(name: str, plugin: type[Plugin]) -> None:
+    plugin.name = name
+    _registered[plugin.family, name] = plugin
+    if _package(plugin.__module__) != "ovdecode":
+        note_source(plugin)
 
 
 @cache
@@ -156,7 +214,9 @@ def _load(family: str, name: str) -> None:
     if entry is None or (family, name) in _registered or (family, name) in _broken:
         return
     try:
-        register(name)(entry.load())
+        plugin = entry.load()
+        _check(name, plugin)
+        _admit(name, plugin)
     except Exception as error:  # a third party's import can fail in any way; the other plugins must still work
         _broken[family, name] = error
         log.warning("%s `%s` (%s) does not load and is left out: %r", family, name, entry.value, error)

@@ -140,6 +140,67 @@ def test_only_plugins_are_registered(thing: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["", "two words", "a:b", "a|b", "~a", "{a", 'a"b', "a,b", "a=b", "(a)", "[a]", "a&b", 3]
+)
+def test_a_name_that_no_spec_can_write_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"a plugin's name must be one word .*got .*write @register"):
+        od.register(name)
+
+
+def test_a_decorator_without_a_name_is_told() -> None:
+    """The class was replaced by a function, and nothing was said."""
+    with pytest.raises(
+        ConfigurationError, match=r"a plugin's name must be one word .*write @register\(\"my_method\"\)"
+    ):
+        od.register(od.Greedy)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("name", ["a{b", "1.5", "mine-2", "größe"])
+def test_a_name_that_a_spec_can_write_is_found(name: str) -> None:
+    @od.register(name)
+    @dataclass(frozen=True)
+    class Mine(od.Greedy):
+        pass
+
+    assert od.parse(name) == Mine()
+
+
+@pytest.mark.usefixtures("session")
+def test_a_class_with_an_init_of_its_own_is_refused() -> None:
+    """Its parameters were no fields: a spec string could not tell one of its plugins from another."""
+
+    class Mine(od.Greedy):
+        def __init__(self, size: int = 3) -> None:
+            super().__init__()
+
+    with pytest.raises(ConfigurationError, match=r"`mine` must be a frozen dataclass.*write @dataclass\(frozen=True\)"):
+        od.register("mine")(Mine)
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("loaded", [True, False])
+def test_one_that_takes_the_place_of_ours_is_told_once(loaded: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever loads a file must not find another `greedy` in its place and not know it."""
+    registry._registered.pop(("strategy", "greedy"), None)
+    if loaded:
+        registry.lookup("strategy", "greedy")
+
+    with caplog.at_level(logging.WARNING, logger="ovdecode"):
+        for _ in range(2):
+
+            @od.register("greedy")
+            @dataclass(frozen=True)
+            class Mine(od.Sampling):
+                pass
+
+        assert registry.lookup("strategy", "greedy") is Mine
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "strategy `greedy` was ovdecode.strategies.greedy.Greedy and is" in told
+    assert "test_registry.test_one_that_takes_the_place_of_ours_is_told_once.<locals>.Mine from now on" in told
+
+
+@pytest.mark.parametrize(
     ("family", "name", "message"),
     [
         ("strategy", "gredy", "unknown strategy `gredy`; did you mean `greedy`"),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.models.atomic import sha256_of
 from ovdecode.models.tokenizer import FolderTokenizer
 from ovdecode.plugin import Plugin
+from ovdecode.plugin_code import code_digest, source_of
 
 if TYPE_CHECKING:
     from ovdecode.model import Model
@@ -44,7 +43,8 @@ def model_digest(model: Model) -> str:
 def method_version(plugin: Plugin) -> str:
     """The version of a plugin and of all that it is made of: ovdecode's, and a digest of every foreign source file.
 
-    A method that somebody edits between two runs is another method; what its file imports is not looked at.
+    A method that somebody edits between two runs is another method; what its file imports is not looked at. A file
+    counts as it was when its plugin was loaded; for a plugin of a notebook, the code itself counts.
     """
     foreign = {_source(type(part)) for part in _parts(plugin)} - {""}
     return "+".join([version("ovdecode"), *sorted(foreign)])
@@ -68,9 +68,5 @@ def _parts(value: Any) -> Iterator[Plugin]:
 def _source(kind: type) -> str:
     if kind.__module__.partition(".")[0] == "ovdecode":
         return ""
-    try:
-        file = Path(inspect.getsourcefile(kind) or "")
-        source = file.read_text(encoding="utf-8") if file.is_file() else inspect.getsource(kind)
-    except (OSError, TypeError):
-        return kind.__qualname__
-    return digest(source)[:12]
+    source = source_of(kind)
+    return code_digest(kind)[:12] if source is None else digest(source)[:12]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from ovdecode.clients.worker import Worker
@@ -19,7 +18,7 @@ from ovdecode.experiment.plan import Experiment
 from ovdecode.experiment.prompts import Prompt
 from ovdecode.experiment.record import Record
 from ovdecode.generation import Generation
-from ovdecode.plugin_files import load_plugin_file, read_plugin_file
+from ovdecode.plugin_files import load_plugin, read_plugin_file
 
 Plain: TypeAlias = dict[str, Any]
 
@@ -57,7 +56,7 @@ class Station:
 
     def __init__(self, described: Plain) -> None:
         for path, text in described["plugins"]:
-            _load(Path(path), text)
+            load_plugin(path, text)
         try:
             self._experiment = Experiment.of(described["experiment"])
         except UnknownNameError as error:
@@ -107,15 +106,3 @@ class Station:
     def close(self) -> None:
         """Cancel what is under way; of that, `tell` is told."""
         self._worker.close()
-
-
-_copies: list[TemporaryDirectory[str]] = []
-"""Sources of methods that are known here: they stay as long as the process, for whoever looks at them."""
-
-
-def _load(path: Path, text: str) -> None:
-    if not (path.is_file() and path.read_text(encoding="utf-8") == text):
-        _copies.append(TemporaryDirectory(prefix="ovdecode-"))
-        path = Path(_copies[-1].name) / path.name
-        path.write_text(text, encoding="utf-8")
-    load_plugin_file(path)
