@@ -82,7 +82,8 @@ def _check_types(plugin: Plugin) -> None:
             holds, requirement = _PLAIN[kinds[0]]
             require(plugin, parameter.name, holds(value), requirement)
         elif plugins := plugin_types(type(plugin), parameter.name):
-            kinds = [_described(each) for each in plugins if Plugin not in each.__bases__]
+            told = [each for each in plugins if Plugin not in each.__bases__ or "described" in each.__dict__]
+            kinds = [_described(each) for each in told]
             requirement = f"a {plugins[0].family}" + (f": {' or '.join(kinds)}" if kinds else "")
             require(plugin, parameter.name, isinstance(value, plugins), requirement)
 

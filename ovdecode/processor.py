@@ -30,6 +30,7 @@ class LogitsProcessor(Plugin):
     """
 
     family: ClassVar[str] = "processor"
+    described: ClassVar[str] = 'TopK(50) | TopP(0.9), say, or od.parse("top_k:k=50", "processor")'
 
     @abstractmethod
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:

@@ -24,6 +24,7 @@ from ovdecode.stopping import AllOf, AnyOf, Not, StoppingCriterion
 
 _TOKEN = re.compile(r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>[^\s"()\[\]|&~:=,]+)|(?P<mark>[()\[\]|&~:=,]))""")
 _SPACE = re.compile(r"\s*")
+_MARKS = "()[]|&~:=,"
 _OBJECTS = json.JSONDecoder()
 _COMBINATIONS: dict[tuple[str, str], Callable[[tuple[Any, ...]], Plugin]] = {
     (kind.family, kind.name): kind for kind in (Chain, AnyOf, AllOf)
@@ -158,12 +159,22 @@ class _Parser:
     def next(self) -> str:
         return self.tokens[self.position] if self.position < len(self.tokens) else ""
 
-    def take(self, wanted: str | None = None) -> str:
+    def take(self, mark: str) -> None:
+        """Go past a mark."""
+        if self.next != mark:
+            raise self.missing(f"`{mark}`")
+        self.position += 1
+
+    def word(self, wanted: str, marks: str) -> str:
+        """The next token, which can't be any of these marks: then what is wanted is missing."""
         token = self.next
-        if not token or (wanted is not None and token != wanted):
-            raise self.error(f"`{wanted or 'a name'}` before {token or 'its end'!r}")
+        if not token or token in marks:
+            raise self.missing(wanted)
         self.position += 1
         return token
+
+    def missing(self, wanted: str) -> ConfigurationError:
+        return self.error(f"{wanted} before {f'`{self.next}`' if self.next else 'its end'}")
 
     def end(self) -> None:
         if self.next:
@@ -204,7 +215,8 @@ class _Parser:
         return self.plugin(family)
 
     def plugin(self, family: str, *, bare: bool = False) -> Plugin:
-        name = self.take()
+        kind = "stopping criterion" if family == "stopping" else family
+        name = self.word(f"the name of a {kind}", _MARKS)
         if (family, name) in _COMBINATIONS:
             return _COMBINATIONS[family, name](self.only_part(family))
         plugin = lookup(family, name)
@@ -214,13 +226,13 @@ class _Parser:
         separator = ":"
         while self.next == separator and not bare:  # after a bare word, a comma goes on with the outer plugin
             self.take(separator)
-            parameter = self.take()
+            parameter = self.word(f"a parameter of `{name}`", _MARKS)
             if parameter not in known:
                 raise unknown(f"parameter of {family} `{name}`:", parameter, known)
             if parameter in given:
                 raise self.error(f"`{parameter}` of `{name}` once")
             self.take("=")
-            given[parameter] = self.value(hints[parameter])
+            given[parameter] = self.value(hints[parameter], f"a value for `{parameter}` of `{name}`")
             separator = ","
         missing = [key for key, default in known.items() if default is dataclasses.MISSING and key not in given]
         if missing:
@@ -233,7 +245,7 @@ class _Parser:
             return ()
         return (self.unit(family),)
 
-    def value(self, hint: Any) -> Any:
+    def value(self, hint: Any, wanted: str) -> Any:
         plugins = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Plugin)]
         wordless = plugins and str not in get_args(hint)
         if wordless and self.next not in ("(", "[") and self.next.lower() not in _CONSTANTS:
@@ -251,10 +263,10 @@ class _Parser:
             while self.next != "]":
                 if items:
                     self.take(",")
-                items.append(self.value(None))
+                items.append(self.value(None, "an item or `]`"))
             self.take("]")
             return tuple(items)
-        token = self.take()
+        token = self.word(wanted, ",)]")
         if not token.startswith('"'):
             return _word(token)
         try:

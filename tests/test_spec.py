@@ -164,11 +164,17 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
         ("(eos", "stopping", ConfigurationError, r"`\)` before"),
         ("eos)", "stopping", ConfigurationError, "nothing after 'eos'"),
         ("eos eos", "stopping", ConfigurationError, "nothing after 'eos'"),
-        ("", "strategy", ConfigurationError, "its end"),
+        ("", "strategy", ConfigurationError, "must have the name of a strategy before its end"),
+        ("", "stopping", ConfigurationError, "must have the name of a stopping criterion before its end"),
+        (":top_k=3", "strategy", ConfigurationError, "must have the name of a strategy before `:`"),
         ("   ", "strategy", ConfigurationError, "its end"),
-        ("sampling:", "strategy", ConfigurationError, "its end"),
+        ("sampling:", "strategy", ConfigurationError, "must have a parameter of `sampling` before its end"),
+        ("sampling:=3", "strategy", ConfigurationError, "must have a parameter of `sampling` before `=`"),
         ("sampling:top_k", "strategy", ConfigurationError, "`=` before"),
-        ("sampling:top_k=", "strategy", ConfigurationError, "its end"),
+        ("sampling:top_k=", "strategy", ConfigurationError, "a value for `top_k` of `sampling` before its end"),
+        ("sampling:top_k=,top_p=1", "strategy", ConfigurationError, "a value for `top_k` of `sampling` before `,`"),
+        ("mbr:strategy=(sampling:top_k=)", "strategy", ConfigurationError, r"`top_k` of `sampling` before `\)`"),
+        ("speculative:strategy=", "strategy", ConfigurationError, "must have the name of a strategy before its end"),
         ("sampling:top_k=3,", "strategy", ConfigurationError, "its end"),
         ("sampling,top_k=3", "strategy", ConfigurationError, "nothing after"),
         ("eos:tokens=[1,2", "stopping", ConfigurationError, "its end"),
@@ -178,6 +184,13 @@ def test_what_is_left_out_takes_its_default(family: str) -> None:
 def test_an_error_says_what_is_wrong(text: str, family: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         parse(text, family)
+
+
+@pytest.mark.parametrize("given", [[od.TopK(3), od.TopP(0.9)], "top_k:k=3"])
+def test_what_is_no_processor_is_told_how_to_write_one(given: Any) -> None:
+    message = 'must be a processor: TopK(50) | TopP(0.9), say, or od.parse("top_k:k=50", "processor"), got '
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        od.Sampling(processors=given)
 
 
 # Any plugin, as text and back
@@ -348,5 +361,5 @@ def test_types_are_checked_before_and_whatever_a_class_does_itself() -> None:
 
     with pytest.raises(ConfigurationError, match="`width` of `Late` must be a whole number, got 'x'"):
         Late(width="x")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="`processors` of `greedy` must be a processor, got None"):
+    with pytest.raises(ConfigurationError, match=r"`processors` of `greedy` must be a processor: .*, got None"):
         od.Greedy(processors=None)  # type: ignore[arg-type]
