@@ -24,7 +24,7 @@ def export(
 
     opened = Store.open(store)
     write(opened, file)
-    note(f"{len(opened)} results are in {file}")
+    note(f"{len(opened)} {'result is' if len(opened) == 1 else 'results are'} in {file}")
 
 
 def query(

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ovdecode.cli.console import console, one_line, printable
 from ovdecode.cli.options import Plugins, load_plugins
+from ovdecode.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ovdecode.plugin import Plugin
@@ -66,6 +67,8 @@ def list_plugins(
             known = {*GROUPS, *(name for kind in GROUPS for name in names(kind))}
             called = {alias: name for kind in GROUPS for alias, name in aliases(kind).items()}
             raise unknown("family or plugin", family, known, called)
+        if markdown:
+            raise ConfigurationError(f"`--markdown` must come without a plugin or with a family, got `{family}`")
         for kind in found:
             _describe(kind, family, screen)
         return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.errors import StoreError
 from ovdecode.experiment.cells import Cells, Versions
 from ovdecode.experiment.journal import BODY, Journal, Journals, process_name
 from ovdecode.experiment.journal import parse as parse_line
@@ -96,6 +97,8 @@ class Store:
             StoreError: if there is none, or it is of another version or damaged.
         """
         folder = Path(folder)
+        if folder.is_file():
+            raise StoreError(f"`{folder}` must be the folder of a store, but it is a file; `ovdecode run` makes stores")
         return cls(folder, *read_store(folder))
 
     @property

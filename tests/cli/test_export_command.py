@@ -50,6 +50,12 @@ def test_a_query_is_answered_as_a_table_and_as_csv(store: Path):
     assert table == [["strategy", "longest", "wrong"], ["beam", "3", ""], ["greedy", "3", ""]]
 
 
+def test_one_result_is_one(tmp_path: Path):
+    plan = Experiment(["greedy"], ["a"], ["table"], max_new_tokens=1, precision="exact")
+    run_experiment(plan, tmp_path / "one", models={"table": od.Model(od.TableRunner([[0]]), name="table")})
+    assert command("export", tmp_path / "one", tmp_path / "r.csv").stderr.startswith("note: 1 result is in ")
+
+
 @pytest.mark.parametrize(("terminal", "shown"), [(True, "␛[31m"), (False, "\x1b[31m")])
 def test_csv_does_not_steer_a_terminal(
     store: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, shown: str

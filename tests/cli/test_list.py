@@ -82,6 +82,13 @@ def test_one_family_and_one_plugin(run):
     assert "did you mean `stopping`" in result.stderr
 
 
+def test_one_plugin_has_no_table(run):
+    result = run("list", "beam", "--markdown")
+    assert result.exit_code == 2
+    assert "`--markdown` must come without a plugin or with a family, got `beam`" in result.stderr
+    assert run("list", "proposer", "--markdown").stdout.startswith("### Proposers")
+
+
 def test_parameters_that_a_base_class_explains_are_explained(run):
     shown = run("list", "diverse_beam").stdout
     assert shown.index("num_beam_groups: how many groups") < shown.index("Args, as of its base classes:")

@@ -104,3 +104,11 @@ def test_no_store(tmp_path):
     result = report(tmp_path)
     assert result.exit_code == 2
     assert "must be a store" in result.stderr
+
+
+def test_a_file_is_no_store(tmp_path):
+    file = tmp_path / "openings.yaml"
+    file.write_text("prompts: [a]")
+    result = report(file)
+    assert result.exit_code == 2
+    assert f"`{file}` must be the folder of a store, but it is a file" in result.stderr
