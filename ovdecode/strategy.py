@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 from ovdecode.candidates import Candidates
@@ -128,15 +129,35 @@ def outcome(value: Sequence | Outcome) -> Outcome:
     """The return value of any strategy, as an `Outcome`; a bare sequence is scored by its log-probability.
 
     Raises:
-        StrategyError: if it is neither.
+        StrategyError: if it is neither, or a score or a value of `info` is no number.
     """
     if isinstance(value, Outcome):
+        _check_numbers(value)
         return value
     if not isinstance(value, Sequence):
         raise StrategyError(
             f"a strategy must return a Sequence or an Outcome, but returned {type(value).__name__}: {value!r:.80}"
         )
     return Outcome((Hypothesis(value, value.logprob),))
+
+
+def _check_numbers(found: Outcome) -> None:
+    for hypothesis in found.hypotheses or ():
+        if isinstance(hypothesis, Hypothesis) and not isinstance(hypothesis.score, Real):
+            raise StrategyError(
+                f"the score of a Hypothesis must be a real number, but is {type(hypothesis.score).__name__}: "
+                f"{hypothesis.score!r:.80}; convert it with float()"
+            )
+    if not isinstance(found.info, Mapping):
+        raise StrategyError(f"`info` of an Outcome must be a mapping of names to numbers, got {found.info!r:.80}")
+    for name, number in found.info.items():
+        if not isinstance(name, str):
+            raise StrategyError(f"a name in `info` of an Outcome must be text, got {name!r:.80}")
+        if not isinstance(number, Real):
+            raise StrategyError(
+                f"`{name}` in `info` of an Outcome must be a real number, but is {type(number).__name__}: "
+                f"{number!r:.80}; leave it out, or say it in numbers"
+            )
 
 
 def requests_of(value: Any, asker: Callable[[], str]) -> list[Request]:

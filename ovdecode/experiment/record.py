@@ -62,7 +62,14 @@ class Record:
 
     @classmethod
     def of(cls, generation: Generation, cell: Cell, experiment: Experiment) -> Record:
-        """What is kept of a generation."""
+        """What is kept of a generation; of one that can't be kept, why."""
+        try:
+            return cls._of(generation, cell, experiment)
+        except Exception as error:
+            return cls.unfinished(cell, experiment, f"{type(error).__name__}: {error}")
+
+    @classmethod
+    def _of(cls, generation: Generation, cell: Cell, experiment: Experiment) -> Record:
         error, cost, reason = generation.error, generation.cost, generation.stop_reason
         several = generation.alternatives if len(generation.alternatives) > 1 else ()
         return cls(
