@@ -124,7 +124,7 @@ class Journals:
     def new(self) -> Iterator[tuple[int, int, bytes]]:
         """Every whole line that was appended since the last time: which file, where in it, and the line."""
         for path in sorted(self.folder.glob(f"{self.kind}-*.jsonl")):
-            if path not in self.paths:
+            if path not in self.paths and path.is_file():
                 self.paths.append(path)
                 self._ends.append(0)
         for number, path in enumerate(self.paths):

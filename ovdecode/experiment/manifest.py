@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.errors import StoreError
-from ovdecode.experiment.cells import Versions
+from ovdecode.experiment.cells import Cells, Versions
 from ovdecode.experiment.environment import hardware, versions
 from ovdecode.experiment.identity import digest, folder_digest, method_version, model_digest
 from ovdecode.experiment.journal import BODY, encode, is_whole, process_name
@@ -27,6 +27,9 @@ FORMAT = 2
 """The number changes when an older ovdecode could not read a store, or would read it wrongly."""
 
 MANIFEST = "manifest.json"
+
+_KINDS = {"experiment": dict, "prompts": str, "identity": dict, "runs": list}
+"""What is in a manifest besides its format."""
 
 
 def versions_of(experiment: Experiment, models: Mapping[str, Model]) -> Versions:
@@ -79,14 +82,19 @@ def read_store(folder: Path) -> tuple[Experiment, list[Prompt], Versions]:
     """
     manifest = read_manifest(folder)
     prompts = _read_prompts(folder / manifest["prompts"])
-    return Experiment.restored(manifest["experiment"]), prompts, Versions(**manifest["identity"])
+    try:
+        experiment, made_with = Experiment.restored(manifest["experiment"]), Versions(**manifest["identity"])
+        len(Cells(experiment, prompts, made_with))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(folder / MANIFEST, repr(error)) from error
+    return experiment, prompts, made_with
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What a folder says of itself.
 
     Raises:
-        StoreError: if it is no store, or one of another version.
+        StoreError: if it is no store, or one of another version, or damaged.
     """
     file = folder / MANIFEST
     try:
@@ -95,13 +103,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StoreError(f"`{folder}` must be a store, but it holds no manifest.json; check the path") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"`{file}` must be the manifest of a store, but it can't be read: {error!r}") from error
+        raise _damaged(file, repr(error)) from error
     if found != FORMAT:
         raise StoreError(
             f"`{folder}` must be a store of format {FORMAT}, but it is of format {found!r:.20}, which another version "
             "of ovdecode wrote; read it with that version, or use another folder"
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise _damaged(file, f"`{name}` is {manifest.get(name)!r:.40}")
     return manifest  # type: ignore[no-any-return]
+
+
+def _damaged(file: Path, why: str) -> StoreError:
+    return StoreError(
+        f"`{file}` must be the manifest of a store, but it can't be read: {why}; restore it from a copy, or use "
+        "another folder"
+    )
 
 
 def _none_yet(folder: Path) -> list[Any]:
@@ -123,7 +141,7 @@ def _read_prompts(file: Path) -> list[Prompt]:
                 if not is_whole(line):
                     raise ValueError(f"line {len(prompts) + 1} is damaged")
                 prompts.append(Prompt.restored(parse_line(line)))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"`{file}` must hold the store's prompts, but: {error}; delete it and run the experiment again to have it"
         ) from error

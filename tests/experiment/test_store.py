@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +211,51 @@ def test_what_is_no_store_of_this_version(tmp_path: Path, content: str | None, m
     with pytest.raises(StoreError, match=message):
         Store.open(tmp_path)
     assert not list(tmp_path.glob("results-*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiment": None}, "`experiment` is None"),
+        ({"prompts": 5}, "`prompts` is 5"),
+        ({"identity": []}, r"`identity` is \[\]"),
+        ({"runs": None}, "`runs` is None"),
+        ({"experiment": {}}, "KeyError"),
+        ({"identity": {"x": 1}}, "TypeError"),
+        ({"identity": {"models": {}, "strategies": {}}}, "KeyError"),
+    ],
+)
+def test_a_manifest_that_is_damaged_is_told(tmp_path: Path, change: dict[str, Any], message: str):
+    """A KeyError or a TypeError came out."""
+    go(tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(StoreError, match=rf"must be the manifest of a store, but it can't be read: {message}.*copy"):
+        Store.open(tmp_path)
+
+
+def test_a_run_into_a_store_without_runs_is_told(tmp_path: Path):
+    (tmp_path / "manifest.json").write_text('{"format": 2}')
+    with pytest.raises(StoreError, match="but it can't be read: `experiment` is None"):
+        go(tmp_path)
+
+
+def test_a_folder_that_is_named_as_a_shard_is_left_out(tmp_path: Path):
+    (tmp_path / "store" / "results-x.jsonl").mkdir(parents=True)
+    journals = Journals(tmp_path / "store", "results")
+    assert list(journals.new()) == []
+    assert journals.damaged == 0
+
+
+def test_a_generation_that_cannot_be_kept_is_its_cells_error(tmp_path: Path):
+    """It ended the run, and the others of its round were lost."""
+    store = Store.create(tmp_path, experiment(), {"table": table_model()})
+    generation = replace(table_model().generate("a", "greedy"), info={"why": "text"})  # type: ignore[dict-item]
+    record = Record.of(generation, store.cells[0], store.experiment)
+    assert record.error is not None
+    assert record.error.startswith("ValueError: could not convert string to float")
+    store.append(record)
+    assert len(store) == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
