@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import numpy as np
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.journal import process_name
 from ovdecode.experiment.record import known
+from ovdecode.models.atomic import publish_file
 
 if TYPE_CHECKING:
     from ovdecode.experiment.store import Store
@@ -50,7 +50,7 @@ def _metrics(store: Store) -> list[str]:
 
 
 def export(store: Store, file: str | Path) -> None:
-    """Write a store's results to a file, whole or not at all.
+    """Write a store's results to a file, whole or not at all; a link is followed, and a pipe is written to.
 
     Args:
         store: of any experiment.
@@ -63,10 +63,11 @@ def export(store: Store, file: str | Path) -> None:
     writers = {".csv": _write_csv, ".jsonl": _write_json, ".parquet": _write_parquet}
     if file.suffix not in writers:
         raise ConfigurationError(f"results can be exported to {', '.join(writers)}, but not to `{file.name}`")
-    scratch = file.with_name(f".{file.stem}.part-{process_name()}{file.suffix}")
+    beside = file.resolve() if file.is_file() or not file.exists() else file
+    scratch = beside.with_name(f".{file.stem}.part-{process_name()}{file.suffix}")
     try:
         writers[file.suffix](store, scratch)
-        os.replace(scratch, file)
+        publish_file(scratch, file)
     except OSError as error:
         raise ConfigurationError(f"`{file}` must be a file that can be written, but: {error}") from error
     finally:
@@ -93,6 +94,8 @@ def answer(store: Store, sql: str) -> tuple[tuple[str, ...], list[tuple[Any, ...
         connection = _connect(store, Path(folder))
         try:
             found = connection.execute(sql)
+            if found is None:
+                raise ConfigurationError(f"a query must be SQL about the table `results`, got {sql!r}")
             return tuple(column[0] for column in found.description), found.fetchall()
         except duckdb.Error as error:
             raise ConfigurationError(f"a query must be SQL about the table `results`, but: {error}") from error

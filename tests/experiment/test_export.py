@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,38 @@ def test_parquet_and_sql(store: Store, tmp_path: Path):
     assert found == [(strategy, 6, 4.0) for strategy in sorted([*STRATEGIES, "speculative"])]
     with pytest.raises(ConfigurationError, match="a query must be SQL about the table `results`, but"):
         query(store, "SELECT nothing")
+
+
+@pytest.mark.parametrize("sql", ["", ";", "-- nothing"])
+def test_a_query_of_nothing_is_told(store: Store, sql: str):
+    pytest.importorskip("duckdb")
+    with pytest.raises(ConfigurationError, match=f"a query must be SQL about the table `results`, got '{sql}'"):
+        query(store, sql)
+
+
+def test_a_link_is_followed_and_stays(store: Store, tmp_path: Path):
+    """A file took the link's place, and what it pointed to stayed as it was."""
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "results", tmp_path / "results.jsonl"
+    target.touch()
+    link.symlink_to(target)
+    export(store, link)
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 30
+    assert [file.name for file in (tmp_path / "there").iterdir()] == ["results"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+def test_a_pipe_is_written_to_and_stays(store: Store, tmp_path: Path):
+    pipe = tmp_path / "results.csv"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    export(store, pipe)
+    reader.join(10)
+    assert len(read[0].splitlines()) == 31
+    assert pipe.is_fifo()
 
 
 def test_a_store_is_a_table_in_a_notebook_and_a_data_frame(store: Store, monkeypatch: pytest.MonkeyPatch):
