@@ -25,7 +25,7 @@ class Jacobi(Strategy):
     what is verified is decided, and the best tokens at the other positions are the next guesses. The first ones repeat
     the last token.
 
-    Law: exactly that of `strategy`. A guess is a certain draft, verified as by `speculative`.
+    Law: exactly that of `strategy` on the same logits. A guess is a certain draft, verified as by `speculative`.
     Source: Santilli et al. 2023, "Accelerating Transformer Inference for Translation via Parallel Decoding", who keep a
     block until it is right throughout; here it moves on with every token that is decided.
 

@@ -29,7 +29,7 @@ class Lookahead(Strategy):
     another, and every inference adds the model's best token: an n-gram, which goes into a pool. The same inference
     verifies the n-grams in the pool that begin with the newest token, as alternatives.
 
-    Law: exactly that of `strategy`. The n-grams are a certain draft, verified as by `speculative`.
+    Law: exactly that of `strategy` on the same logits. The n-grams are a certain draft, verified as by `speculative`.
     Source: Fu et al. 2024, "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding"; as in their
     code, the window moves by one position an inference, whatever was accepted. They start from random tokens of the
     prompt, this from its tokens in order.

@@ -22,12 +22,12 @@ from ovdecode.strategy import Decoding, Stepwise, Strategy
 class Speculative(Strategy):
     """What another strategy would decode, in fewer inferences: a proposer drafts, one inference verifies.
 
-    Law: exactly that of `strategy`, for any proposer and any processors. A drafted token x, drawn from q, is
-    accepted with probability min(1, p(x) / q(x)), where p is the distribution of `strategy` after the tokens
-    before x. The first one that is rejected is replaced by a draw from (p − q)+, normalised, and the rest of
-    the draft is dropped; if all are accepted, one more is drawn from p. Greedy decoding is the case of a p
-    that is certain: it gives the same tokens. A draft may have alternatives, and is then a tree: each is tried
-    with what those before it have left of p.
+    Law: exactly that of `strategy` on the same logits, for any proposer and any processors. A drafted token
+    x, drawn from q, is accepted with probability min(1, p(x) / q(x)), where p is the distribution of
+    `strategy` after the tokens before x. The first one that is rejected is replaced by a draw from (p − q)+,
+    normalised, and the rest of the draft is dropped; if all are accepted, one more is drawn from p. Greedy
+    decoding is the case of a p that is certain: it gives the same tokens. A draft may have alternatives, and
+    is then a tree: each is tried with what those before it have left of p.
     Source: Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding"; Chen
     et al. 2023, "Accelerating Large Language Model Decoding with Speculative Sampling"; trees: Miao et al.
     2024, "SpecInfer: Accelerating Large Language Model Serving with Tree-based Speculative Inference and
