@@ -19,7 +19,7 @@ class Cost:
     Attributes:
         forwards: inferences waited for, over all models.
         tokens: tokens fed through a model, prompt included.
-        seconds: from its start to its end, on the clock.
+        seconds: from its start to its end, on a clock that stands still while a model is loaded or compiled.
         time_to_first_token: seconds until the first token was chosen.
         cache_bytes: the most key/value cache that it needed at once: the distinct tokens of all sequences that it asked
             about in one round, by the bytes that a token takes in the runner's cache; 0 for a runner without one. What

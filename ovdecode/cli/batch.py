@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.cli.console import console
@@ -23,7 +22,7 @@ class Batch:
 
     Attributes:
         generations: by the index of their task; those that were not finished are missing.
-        seconds: from the first round to the last.
+        seconds: from the first round to the last, on the engine's clock.
         interrupted: whether Ctrl-C ended it.
     """
 
@@ -43,13 +42,13 @@ def run_batch(tasks: list[Task]) -> Batch:
     batch = Batch()
     engine = Engine()
     jobs = [engine.submit(task) for task in tasks]
-    began = perf_counter()
+    began = engine.clock.now()
     with interruptible() as interruption, _progress(len(tasks)) as progress:
         while (engine.live or engine.queue) and not interruption:
             for event in engine.step():
                 if isinstance(event, Generation):
                     batch.generations[event.index] = event
-            batch.seconds = perf_counter() - began
+            batch.seconds = engine.clock.now() - began
             if progress is not None:
                 _advance(progress, jobs, engine, batch)
         engine.close()

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
+from ovdecode.engine.clock import Clock
 from ovdecode.engine.job import Job
 from ovdecode.engine.schedule import schedule
 from ovdecode.engine.task import Task
@@ -52,6 +53,7 @@ class Engine:
         self.max_tokens, self.max_live = max_tokens, max_live
         self.live: list[Job] = []
         self.queue: deque[Job] = deque()
+        self.clock = Clock()
         self._count = 0
 
     def submit(self, task: Task) -> Job:
@@ -62,7 +64,7 @@ class Engine:
         """
         if not isinstance(task, Task):
             raise ConfigurationError(f"`task` must be a Task, such as Task(model, 'a prompt'), got {task!r:.80}")
-        job = Job(task, self._count)
+        job = Job(task, self._count, self.clock)
         self._count += 1
         self.queue.append(job)
         return job
@@ -134,7 +136,7 @@ class Engine:
 
     def _infer(self, jobs: list[Job]) -> None:
         batches = schedule(jobs, self.max_tokens)
-        pending = [(batch, batch.submit()) for batch in batches]
+        pending = [(batch, batch.submit(self.clock)) for batch in batches]
         for batch, wait in pending:
             for job, request, answer in batch.answers(wait):
                 if isinstance(answer, Exception):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import isnan
-from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
+from ovdecode.engine.clock import Clock
 from ovdecode.engine.result import candidate, without_frames
 from ovdecode.engine.tally import Tally
 from ovdecode.engine.task import Task
@@ -30,10 +30,12 @@ class Job:
     Args:
         task: what to decode.
         index: its place among the engine's tasks.
+        clock: what it is charged by.
     """
 
     task: Task
     index: int
+    clock: Clock
     result: Generation | None = None
     wanted: list[Forward] = field(default_factory=list)
     answers: dict[Forward, Answer] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Job:
 
     def start(self) -> None:
         """Run the strategy up to its first request."""
-        self._began = perf_counter()
+        self._began = self.clock.now()
         try:
             self.prompt = self.committed = self.task.start()
             self.stop = self.task.criterion.begin(self.prompt)
@@ -148,7 +150,7 @@ class Job:
         """Note how far the requests show what is decided."""
         decided = [request.decided for request in self.wanted if request.own and not request.draft]
         if self._first_token is None and any(sequence.generated_length for sequence in decided):
-            self._first_token = perf_counter() - cast(float, self._began)
+            self._first_token = self.clock.now() - cast(float, self._began)
         if decided and self.task.method.commits:
             self.committed = common_ancestor(decided)
 
@@ -158,10 +160,12 @@ class Job:
         for item in requests_of(value, self._place):
             request = Forward(item) if isinstance(item, Sequence) else item
             if isinstance(request.model, str):
-                request = replace(request, model=self.task.model.sibling(request.model))
+                with self.clock.stopped():
+                    request = replace(request, model=self.task.model.sibling(request.model))
             model = self.model_of(request)
             if request.exit_layer is not None and hasattr(model, "truncated"):
-                model = model.truncated(request.exit_layer)
+                with self.clock.stopped():
+                    model = model.truncated(request.exit_layer)
                 request = replace(request, model=model, exit_layer=None)
             if not hasattr(model, "vocabulary"):
                 raise StrategyError(f"{self._place()} must name a Model or its source, but named {model!r:.80}")
@@ -225,7 +229,7 @@ class Job:
         return self.prompt.reopen(count) if 0 < count < self.prompt.length else None
 
     def _generation(self) -> Generation:
-        now = 0.0 if self._began is None else perf_counter() - self._began
+        now = 0.0 if self._began is None else self.clock.now() - self._began
         prompt: Sequence = getattr(self, "prompt", None) or self.task.model.vocabulary.root
         hypotheses = (
             self._outcome.hypotheses

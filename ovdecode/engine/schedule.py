@@ -16,6 +16,7 @@ from ovdecode.runners.base import ModelRunner, Pending
 from ovdecode.sequence import Sequence
 
 if TYPE_CHECKING:
+    from ovdecode.engine.clock import Clock
     from ovdecode.engine.job import Job
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Batch:
         if cost <= self.budget or not (self.wanted or self.runner.incremental):
             self.wanted[key] = request
             self.readers.append((job, request))
-            self.budget -= cost
+            self.budget = max(self.budget - cost, 0)
         elif self.runner.incremental and self.budget > 0 and missing > request.rows:
             self._add_part(job, request, missing)
         elif not self.wanted:  # more rows than the bound allows, and none of them can wait
@@ -106,12 +107,15 @@ class Batch:
         self.wanted = dict(list(self.wanted.items())[:room])
         self.readers = [(job, request) for job, request in self.readers if _key(request) in self.wanted]
 
-    def submit(self) -> Pending | None:
+    def submit(self, clock: Clock) -> Pending | None:
         """Start the inference; None if that fails. Whose fault it is, and so the error, is found out in `answers`."""
         if not self.wanted:
             return list
+        requests = list(self.wanted.values())
         try:
-            return self.runner.submit(list(self.wanted.values()))
+            with clock.stopped():
+                self.runner.prepare(requests)
+            return self.runner.submit(requests)
         except Exception:
             return None
 
@@ -184,4 +188,5 @@ def _part(answer: Answer, request: Forward) -> Answer:
         answer.hidden[first:] if request.hidden and answer.hidden is not None else None,
         {layer: answer.layers[layer][first:] for layer in request.layers} or None if answer.layers else None,
         None if answer.blocks is None else answer.blocks[first:],
+        None if answer.weights is None else answer.weights[first:],
     )

@@ -51,6 +51,10 @@ class ModelRunner(ABC):
         """Answer all requests, in order, in one inference."""
         return self.submit(requests)()
 
+    def prepare(self, requests: Items[Forward]) -> None:  # noqa: B027  (most need not)
+        """Make, before they are submitted, what these requests need and none before them did, such as a graph that
+        outputs hidden states. No task is charged for the seconds that it takes."""
+
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start answering; other runners may be started before the answers are waited for.
 

@@ -64,6 +64,11 @@ class LanedRunner(ModelRunner, Generic[LaneType]):
         """A runner like this one of the model without the layers above one of them, counted from 1."""
         return self._like(truncated(graph_of(self._model), layer))
 
+    def prepare(self, requests: Items[Forward]) -> None:
+        """Make the lane for hidden states, if one of these wants them."""
+        if any(not request.plain for request in requests):
+            self._ready(True)
+
     def submit(self, requests: Items[Forward]) -> Pending:
         """Start one inference for all plain requests, and one for all that want hidden states."""
         self._check(requests)

@@ -36,6 +36,13 @@ def test_identical_requests_are_asked_once() -> None:
     assert counter(letters).asked == [[[0]], [[0, 1]]]
 
 
+def test_what_is_asked_twice_is_asked_once_even_if_it_exceeds_the_bound() -> None:
+    letters = model()
+    tasks = [Task(letters, [0, 1, 2], max_new_tokens=1) for _ in range(3)]
+    assert [each.tokens for each in run(*tasks, max_tokens=2)] == [(3,)] * 3
+    assert len(counter(letters).inferences) == 1
+
+
 def test_requests_about_one_sequence_are_merged_and_each_gets_its_rows() -> None:
     letters, seen = model(), {}
 

@@ -502,6 +502,24 @@ def test_an_interrupt_between_start_and_wait_does_no_harm(
     assert [each.tokens for each in found] == [expected, expected]
 
 
+def test_the_lane_for_hidden_states_is_made_when_it_is_prepared_for(
+    tokens: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, made, lane = load("invariant", 20), list[bool](), PagedRunner._lane
+
+    def counted(self: Any, hidden: bool) -> Any:
+        made.append(hidden)
+        return lane(self, hidden)
+
+    monkeypatch.setattr(PagedRunner, "_lane", counted)
+    plain, rich = Forward(plant(other, tokens)), Forward(plant(other, tokens), hidden=True)
+    other.runner.prepare([plain])
+    assert made == []
+    other.runner.prepare([plain, rich])
+    other.runner.forward([rich])
+    assert made == [True]
+
+
 def test_a_lane_that_can_not_be_made_fails_only_those_who_want_it(
     tokens: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
