@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ovdecode.numerics import Floats, top_indices
 
-_NEAR = 20.0
-"""Sums beside the largest logit hold their digits beside one that is so near."""
+_NEAR = 14.0
+"""Sums made beside one largest logit hold their digits beside another that is so near."""
 _SLACK = 1 + 1e-5
 """For what single precision takes from a bound."""
 _TINY = 1e-30
@@ -25,10 +25,15 @@ class Blocks:
     Args:
         peaks: the largest logit of each, shape (blocks,).
         sums: the sum of exp(logit - largest of all) over each, shape (blocks,).
+        weights: these exponentials, shape (blocks · size,), if they are known.
+        base: beside which logit the sums were first made, with smaller ones rounded to nothing; None for the largest.
     """
 
-    def __init__(self, peaks: Floats, sums: Floats) -> None:
-        self.peaks, self.sums = peaks, sums
+    def __init__(
+        self, peaks: Floats, sums: Floats, weights: Floats | None = None, base: np.floating[Any] | None = None
+    ) -> None:
+        self.peaks, self.sums, self.weights = peaks, sums, weights
+        self._base = base
 
     def rows(self, row: Floats, blocks: NDArray[np.intp]) -> Floats:
         """Some blocks of a row, shape (vocab,) to shape (blocks, size)."""
@@ -65,6 +70,11 @@ class Blocks:
         """The largest logit of all, of the logits' type."""
         return self.peaks[self.peaks.argmax()]  # of a short row, `max` takes three times as long
 
+    @property
+    def base(self) -> Any:
+        """Beside which logit the sums were first made."""
+        return self.largest if self._base is None else self._base
+
     @cached_property
     def logsumexp(self) -> float:
         """Log of the sum of the exponentials of all logits."""
@@ -72,7 +82,8 @@ class Blocks:
 
     def shifted(self, amount: float) -> Blocks:
         """Those of a row to which a number was added."""
-        return Blocks(self.peaks + self.peaks.dtype.type(amount), self.sums)
+        more = self.peaks.dtype.type(amount)
+        return Blocks(self.peaks + more, self.sums, self.weights, self.base + more)
 
     def replaced(self, row: Floats, places: NDArray[np.intp]) -> Blocks | None:
         """Those of a row that differs at some places; None if to find them takes as long as to read the row."""
@@ -83,11 +94,11 @@ class Blocks:
         peaks = self.peaks.copy()
         peaks[blocks] = near.max(axis=1)
         largest = peaks[peaks.argmax()]
-        if not abs(largest - self.largest) < _NEAR:
+        if not abs(largest - self.base) < _NEAR:
             return None
         sums = self.sums * np.exp(self.largest - largest)
         sums[blocks] = np.exp(near - largest).sum(axis=1)
-        return Blocks(peaks, sums)
+        return Blocks(peaks, sums, base=self.base)
 
     def bounds(self, divisor: float, size: int) -> Floats:
         """For each block a number that is at least its sum of exp((logit - largest of all) / divisor), shape (blocks,).

@@ -72,8 +72,11 @@ class Candidates:
     @classmethod
     def after(cls, sequence: Sequence, logits: NDArray[np.float32]) -> Candidates:
         """All tokens, with the logits that a strategy was sent for the one after `sequence`, shape (vocab,)."""
-        blocks = sequence.blocks_of(logits)
-        return cls(logits, blocks=None if blocks is None else Blocks(*blocks))
+        told = sequence.told(logits)
+        if told is None or told.blocks is None:
+            return cls(logits)
+        peaks, sums = told.blocks
+        return cls(logits, blocks=Blocks(peaks, sums, told.weights))
 
     @property
     def _told(self) -> Blocks | None:
@@ -154,7 +157,9 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            if _SINGLE[0] < self._divisor < _SINGLE[1]:
+            if self._told is not None and self._told.weights is not None:
+                self._weights = self._told.weights
+            elif _SINGLE[0] < self._divisor < _SINGLE[1]:
                 base = 0 if self._moderate else self._largest
                 self._weights = exponentials(self._undivided, base, self._divisor)
             else:
@@ -164,13 +169,14 @@ class Candidates:
     @property
     def _moderate(self) -> bool:
         """Whether `weights`, if they were not given, are the exponentials of the logits as they are."""
-        return _MODERATE[0] <= self.peak < _MODERATE[1] and 0.5 <= self._divisor < _SINGLE[1]
+        made = self._told is not None and self._told.weights is not None
+        return not made and _MODERATE[0] <= self.peak < _MODERATE[1] and 0.5 <= self._divisor < _SINGLE[1]
 
     @cached_property
     def mass(self) -> float:
         """The sum of `weights`."""
         if self._told is not None:
-            return math.exp(self.logsumexp - (0.0 if self._moderate else self.peak))
+            return math.exp(self.logsumexp) if self._moderate else float(self._told.sums.sum(dtype=np.float64))
         return total(self.weights)
 
     @cached_property
@@ -302,7 +308,10 @@ class Candidates:
         """Only those at the given positions (not ids), which must rise."""
         ids = self.tokens(positions)
         logits = None if self._known is None else self._known[positions]
-        weights = None if self._weights is None else self._weights[positions]
+        made = self._weights
+        if made is None and self._told is not None:
+            made = self._told.weights  # so that these and all others are in proportion
+        weights = None if made is None else made[positions]
         if weights is not None and len(weights) and weights[weights.argmax()] < _LEAST:
             # What was likely has gone; beside it, the rest may have been rounded to nothing.
             logits, weights = self._undivided[positions], None

@@ -94,6 +94,7 @@ class Answer:
         layers: layer number to the logits read out there, shape (rows, vocab), for the layers asked for.
         blocks: of every few neighbouring logits the largest, and the sum of exp(logit - largest of the row), shape
             (rows, 2, blocks), if the runner tells.
+        weights: exp(logit - largest of the row), shape (rows, vocab), if the runner tells.
     """
 
     logits: Logits
@@ -101,3 +102,4 @@ class Answer:
     hidden: NDArray[np.float32] | None = None
     layers: dict[int, Logits] | None = None
     blocks: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from ovdecode.vocabulary import Vocabulary
 
 SequenceType = TypeVar("SequenceType", bound="Sequence")
-Told = tuple[NDArray[np.float32], float, "NDArray[np.float32] | None"]
-"""What a model said after a sequence: logits, the log of the sum of their exponentials, and `Answer.blocks` of them."""
+
+
+class Told(NamedTuple):
+    """What a model said after a sequence.
+
+    Attributes:
+        logits: shape (vocab,).
+        logsumexp: log of the sum of their exponentials.
+        blocks: what `Answer.blocks` says of them, shape (2, blocks), if it is known.
+        weights: what `Answer.weights` says of them, shape (vocab,), if it is known.
+    """
+
+    logits: NDArray[np.float32]
+    logsumexp: float
+    blocks: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
 
 class Sequence:
@@ -32,9 +46,9 @@ class Sequence:
     __slots__ = (
         "__weakref__",
         "_buffer",
-        "_logits",
         "_logprob",
         "_memo",
+        "_told",
         "length",
         "parent",
         "prompt_length",
@@ -51,7 +65,7 @@ class Sequence:
     vocabulary: Vocabulary
     _buffer: _Buffer
     _memo: dict[Hashable, Any] | None
-    _logits: Told | None
+    _told: Told | None
     _logprob: float | None
 
     @classmethod
@@ -61,7 +75,7 @@ class Sequence:
         root.parent, root.token, root.length, root.prompt_length = None, -1, 0, 0
         root.vocabulary = vocabulary
         root._buffer = _Buffer(np.empty(64, np.int64), 0)
-        root._memo, root._logits, root._logprob = None, None, 0.0
+        root._memo, root._told, root._logprob = None, None, 0.0
         return root
 
     def __add__(self, tokens: int | np.integer[Any] | Iterable[int]) -> Sequence:
@@ -129,7 +143,7 @@ class Sequence:
             self.prompt_length,
         )
         node.vocabulary, node._buffer = self.vocabulary, self._buffer
-        node._memo, node._logits, node._logprob = None, None, self._logprob
+        node._memo, node._told, node._logprob = None, None, self._logprob
         return node
 
     @property
@@ -147,12 +161,11 @@ class Sequence:
             child.parent, child.token, child.length = self, token, self.length + 1
             child.prompt_length, child.vocabulary = prompt_length, self.vocabulary
             child._buffer = self._buffer.append(self.length, token)
-            child._memo, child._logits = None, None
+            child._memo, child._told = None, None
             child._logprob = 0.0 if prompt_length > self.length else None
             _nodes[key] = child
-        if child._logprob is None and self._logits is not None and self._logprob is not None:
-            logits, logsumexp, _ = self._logits
-            child._logprob = self._logprob + float(logits[token]) - logsumexp
+        if child._logprob is None and self._told is not None and self._logprob is not None:
+            child._logprob = self._logprob + float(self._told.logits[token]) - self._told.logsumexp
         return child
 
     def answered(
@@ -160,17 +173,16 @@ class Sequence:
         logits: NDArray[np.float32],
         logsumexp: float,
         blocks: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
         child: Sequence | None = None,
     ) -> None:
-        """Note the model's next-token logits here, so that children learn their probability.
+        """Note what the model said here, so that children learn their probability.
 
         Args:
-            logits: shape (vocab,).
-            logsumexp: log of the sum of their exponentials.
-            blocks: what `Answer.blocks` says of them, shape (2, blocks).
+            logits, logsumexp, blocks, weights: see `Told`.
             child: one that exists already and is to learn it now.
         """
-        self._logits = (logits, logsumexp, blocks)
+        self._told = Told(logits, logsumexp, blocks, weights)
         if child is not None:
             self._child(child.token, child.prompt_length)
 
@@ -178,9 +190,8 @@ class Sequence:
         """Makes the child of the token at a place of `tokens`, shape (n,), when it is asked for; the child knows its
         probability as if it were made now, though the logits noted here may be forgotten by then."""
         logprobs: NDArray[np.float64] | None = None
-        if self._logits is not None and self._logprob is not None:
-            logits, logsumexp, _ = self._logits
-            logprobs = self._logprob + logits[tokens].astype(np.float64) - logsumexp
+        if self._told is not None and self._logprob is not None:
+            logprobs = self._logprob + self._told.logits[tokens].astype(np.float64) - self._told.logsumexp
 
         def child(place: int) -> Sequence:
             made = self._child(int(tokens[place]), self.prompt_length)
@@ -190,30 +201,22 @@ class Sequence:
 
         return child
 
-    def blocks_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """What `Answer.blocks` says of the logits, shape (2, blocks), if they are known to be the model's own here.
-
-        It saves who looks for the best tokens, or draws one, most of the row.
-        """
-        known = self._told(logits)
-        return None if known is None else known[2]
-
-    def logsumexp_of(self, logits: NDArray[np.float32]) -> float | None:
-        """Log of the sum of the logits' exponentials, if they are known to be the model's own here: the graph has made
-        that sum, so nobody else need read the row for it."""
-        known = self._told(logits)
-        return None if known is None else known[1]
-
-    def _told(self, logits: NDArray[np.float32]) -> Told | None:
-        """What was noted here, if it was about these logits: the same array, or the same part of the same memory."""
-        known = self._logits
-        if known is None or known[0] is logits or known[0].__array_interface__ == logits.__array_interface__:
+    def told(self, logits: NDArray[np.float32]) -> Told | None:
+        """What the model said here, if it is known to be about these logits: the same array, or the same part of the
+        same memory. The graph has read the whole row for it, so nobody else need."""
+        known = self._told
+        if known is None or known.logits is logits or known.logits.__array_interface__ == logits.__array_interface__:
             return known
         return None
 
+    def logsumexp_of(self, logits: NDArray[np.float32]) -> float | None:
+        """Log of the sum of the logits' exponentials, if it is known."""
+        told = self.told(logits)
+        return None if told is None else told.logsumexp
+
     def forget_answer(self) -> None:
-        """Let go of the logits noted by `answered`; what children learned from them stays."""
-        self._logits = None
+        """Let go of what was noted by `answered`; what children learned from it stays."""
+        self._told = None
 
     @property
     def logprob(self) -> float:

@@ -87,7 +87,7 @@ class DoLa(Guidance):
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """The last layer against the early one that differs the most."""
-        last = Candidates(logits)
+        last = Candidates.after(sequence, logits)
         early = max(map(Candidates, others), key=lambda each: divergence(last, each))
         return only(plausible(logits, self.relative_top), difference(last.logprobs, early.logprobs))
 

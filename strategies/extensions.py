@@ -100,8 +100,8 @@ class Extensions:
 
 def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits], count: int) -> Extensions:
     """Extensions of beams, given the logits after each: the `count` best, and perhaps others."""
-    blocks = [beam.sequence.blocks_of(logits) for beam, logits in zip(beams, rows, strict=True)]
-    known = [each[0] for each in blocks if each is not None]
+    told = [beam.sequence.told(logits) for beam, logits in zip(beams, rows, strict=True)]
+    known = [each.blocks[0] for each in told if each is not None and each.blocks is not None]
     if strategy.processors.stages or len(known) < len(beams) or len(known[0]) < count:
         pairs = zip(beams, rows, strict=True)
         return Extensions.by(beams, [next_tokens(strategy, logits, beam.sequence, count) for beam, logits in pairs])

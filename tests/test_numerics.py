@@ -28,12 +28,15 @@ BLOCK = 4
 PROMPT = Vocabulary(4096).prompt([0])
 
 
-def told(row: np.ndarray[Any, Any]) -> Candidates:
-    """All tokens, with what a graph says of every few."""
+def told(row: np.ndarray[Any, Any], *, all_weights: bool = False) -> Candidates:
+    """All tokens, with what a graph says of every few; also of each, if wanted."""
     blocks = row.reshape(-1, BLOCK)
     with np.errstate(under="ignore"):
-        sums = np.exp(blocks - row.max()).sum(axis=1)
-    return Candidates(row, blocks=Blocks(blocks.max(axis=1), sums))
+        weights = np.exp(blocks - row.max())
+    weights[weights < np.finfo(np.float32).tiny] = 0
+    return Candidates(
+        row, blocks=Blocks(blocks.max(axis=1), weights.sum(axis=1), weights.ravel() if all_weights else None)
+    )
 
 
 def law(candidates: Candidates) -> dict[int, float]:
@@ -103,21 +106,24 @@ def test_the_likely_are_above_all_others_and_have_their_share(seed: int, size: i
         )
 
 
-@given(st.integers(0, 100), st.sampled_from([0.5, 4.0]), st.sampled_from([-60.0, 0.0, 60.0]))
-def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float) -> None:
+@given(st.integers(0, 100), st.sampled_from([0.5, 4.0]), st.sampled_from([-60.0, 0.0, 60.0]), st.booleans())
+def test_sums_of_blocks_change_no_law(seed: int, scale: float, shift: float, all_weights: bool) -> None:
     rng = np.random.default_rng(seed)
     row = (rng.standard_normal(2000) * scale + shift).astype(np.float32)
     row[rng.random(2000) < 0.3] = -np.inf
     short = row[:64]
     for amount in (0.0, 2.0, -shift):
-        plain, known = Candidates(short).shifted(amount), told(short).shifted(amount)
+        plain, known = Candidates(short).shifted(amount), told(short, all_weights=all_weights).shifted(amount)
         assert law(known) == pytest.approx(law(plain), rel=1e-5)
-        plain, known = Candidates(row).shifted(amount), told(row).shifted(amount)
+        plain, known = Candidates(row).shifted(amount), told(row, all_weights=all_weights).shifted(amount)
         for share in (0.1, 0.5, 0.9, 0.999):
             one, other = TopP(share)(known, PROMPT).ids, TopP(share)(plain, PROMPT).ids
             assert len(np.setxor1d(one, other)) <= 1  # the sum may come to the share within a rounding
         assert known.logsumexp == pytest.approx(plain.logsumexp, rel=1e-6, abs=1e-5)
-        assert known.mass == pytest.approx(plain.mass, rel=1e-5)
+        assert known.probabilities == pytest.approx(plain.probabilities, rel=1e-4, abs=1e-9)
+        assert known.entropy == pytest.approx(plain.entropy, rel=1e-4)
+        some = np.arange(0, 2000, 3)
+        assert known.at(some).mass / known.mass == pytest.approx(plain.at(some).mass / plain.mass, rel=1e-5)
 
 
 @given(
@@ -165,6 +171,22 @@ def test_what_is_known_of_the_blocks_survives_the_replacement_of_some_logits(
     assert narrow.replaced(np.array([1]), value).ids.tolist() == narrow.ids.tolist()
 
 
+@pytest.mark.parametrize("divisor", [1.0, 10.0])
+@pytest.mark.parametrize(("step", "count"), [(18.0, 6), (13.0, 8), (5.0, 20)])
+def test_what_was_rounded_to_nothing_counts_once_all_that_was_larger_is_gone(
+    step: float, count: int, divisor: float
+) -> None:
+    """Each ban alone was near enough to the one before; together they left probabilities above 1."""
+    row = np.random.default_rng(0).normal(-90.0, 1.0, 64).astype(np.float32)
+    row[::3][:count] = -step * np.arange(count)
+    plain, known = Candidates(row), told(row)
+    for place in range(0, 3 * count, 3):
+        plain, known = (each.replaced(np.array([place]), -np.inf) for each in (plain, known))
+        assert known.logsumexp == pytest.approx(plain.logsumexp, abs=1e-4)
+        expected, found = law(plain.divided(divisor)), law(known.divided(divisor))
+        assert {token: found.get(token, 0.0) for token in expected} == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
 def test_a_replacement_reads_only_the_blocks_it_is_in() -> None:
     row = np.zeros(4096, np.float32)
     row[100:104] = 12.0
@@ -206,13 +228,13 @@ def test_blocks_count_for_the_very_logits_they_were_told_with() -> None:
     logits = np.arange(8, dtype=np.float32)
     sequence.answered(logits, 0.0, np.array([logits.reshape(2, 4).max(axis=1), [1, 1]], np.float32))
     for same in (logits, logits[:], logits[None, :][-1]):
-        assert sequence.blocks_of(same) is not None
+        assert sequence.told(same).blocks is not None
         assert sequence.logsumexp_of(same) == 0.0
     for other in (logits[::-1], logits[1:], logits.copy(), logits.view(np.int32)):
-        assert sequence.blocks_of(other) is sequence.logsumexp_of(other) is None
+        assert sequence.told(other) is sequence.logsumexp_of(other) is None
     assert Candidates.after(sequence, np.roll(logits, 1)).argmax() == 0
     sequence.forget_answer()
-    assert sequence.blocks_of(logits) is None
+    assert sequence.told(logits) is None
 
 
 def test_a_row_where_nothing_is_possible_has_no_mass() -> None:
@@ -243,13 +265,15 @@ def test_a_strategy_on_a_real_model_is_told_the_blocks(model: Model, monkeypatch
     told = []
 
     def after(sequence, logits):  # type: ignore[no-untyped-def]
-        told.append(sequence.blocks_of(logits))
+        told.append(sequence.told(logits))
         return Candidates(logits)
 
     monkeypatch.setattr(Candidates, "after", after)
     list(Engine().run([Task(model, "The sky is", Greedy(), max_new_tokens=3)]))
     assert len(told) == 3
-    assert all(blocks is not None and blocks.shape == (2, model.vocabulary.size // 64) for blocks in told)
+    for each in told:
+        assert each.blocks.shape == (2, model.vocabulary.size // 64)
+        np.testing.assert_allclose(each.weights, np.exp(each.logits - each.logits.max()), rtol=3e-6, atol=1e-37)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

@@ -33,16 +33,11 @@ def note_answer(request: Forward, answer: Answer, logits: Logits) -> list[Sequen
         answer: what was said.
         logits: the very array that the strategy is sent, shape (vocab,), or (last, vocab) if the request has a `last`.
     """
-    sequence = request.sequence
-    if request.last is None:
-        blocks = None if answer.blocks is None else answer.blocks[0]
-        sequence.answered(logits, float(answer.logsumexp[0]), blocks)
-        return [sequence]
-    nodes = sequence.path(sequence.length - request.rows)
-    blocks = [None] * len(nodes) if answer.blocks is None else answer.blocks
-    told = zip(nodes, logits, answer.logsumexp.tolist(), blocks, [*nodes, None][1:], strict=True)
-    for node, row, logsumexp, each, child in told:
-        node.answered(row, logsumexp, each, child)
+    rows = [logits] if request.last is None else logits
+    nodes = request.sequence.path(request.sequence.length - request.rows)
+    for place, (node, child) in enumerate(zip(nodes, [*nodes, None][1:], strict=True)):
+        blocks, weights = (None if known is None else known[place] for known in (answer.blocks, answer.weights))
+        node.answered(rows[place], float(answer.logsumexp[place]), blocks, weights, child)
     return nodes
 
 

@@ -104,8 +104,11 @@ def add_statistics(model: ov.Model) -> None:
 
     - `logsumexp`, f32 ``(rows,)``: the log of the sum of exponentials of each row. ``logits - logsumexp[:, None]`` are
       log-probabilities.
-    - `blocks`, f32 ``(rows, 2, blocks)``: of every `BLOCK` neighbouring logits the largest, and the sum of
-      exp(logit - largest of the row). A vocabulary that is no multiple of `BLOCK` gets no such output.
+    - `weights`, f32 ``(rows, vocab)``: exp(logit - largest of the row), of which the sums are made anyway.
+    - `blocks`, f32 ``(rows, 2, blocks)``: of every `BLOCK` neighbouring tokens the largest logit, and the sum of their
+      weights.
+
+    A vocabulary that is no multiple of `BLOCK` gets neither weights nor blocks.
 
     `gather_before_head` is applied first if it was not.
 
@@ -137,6 +140,7 @@ def add_statistics(model: ov.Model) -> None:
     if size == BLOCK:
         both = op.concat([op.unsqueeze(peaks, among), op.unsqueeze(sums, among)], 1)  # (rows, 2, blocks)
         _add_output(model, both.output(0), "blocks")
+        _add_output(model, op.reshape(weights, np.array([-1, vocab], np.int64), False).output(0), "weights")
 
 
 def expose_hidden(model: ov.Model, layers: Collection[int] = ()) -> None:

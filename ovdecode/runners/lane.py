@@ -136,5 +136,5 @@ def _answer(request: Forward, start: int, outputs: Outputs) -> Answer:
     rows = slice(start, start + request.rows)
     hidden = outputs["hidden.final"][rows] if request.hidden else None
     layers = {layer: outputs[_layer(layer)][rows] for layer in request.layers} or None
-    blocks = outputs["blocks"][rows] if "blocks" in outputs else None
-    return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers, blocks)
+    further = [outputs[name][rows] for name in ("blocks", "weights") if name in outputs]
+    return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers, *further)

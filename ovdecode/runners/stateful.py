@@ -138,5 +138,5 @@ class Lane:
         rows = slice(start, start + request.rows)
         layers = {layer: self.graph.read_out(outputs[f"hidden.{layer}"][rows]) for layer in request.layers}
         hidden = outputs["hidden.final"][rows] if request.hidden else None
-        blocks = outputs["blocks"][rows] if "blocks" in outputs else None
-        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None, blocks)
+        further = [outputs[name][rows] for name in ("blocks", "weights") if name in outputs]
+        return Answer(outputs["logits"][rows], outputs["logsumexp"][rows], hidden, layers or None, *further)

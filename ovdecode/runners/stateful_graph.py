@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -56,7 +57,7 @@ class StatefulGraph:
             self._head = core.compile_model(head_model(model), device, properties).create_infer_request()
         self.compiled = core.compile_model(graph, device, properties)
         self.token_bytes = self.measure(graph)
-        self._outputs = [port.any_name for port in self.compiled.outputs if port.partial_shape.rank.get_length() <= 2]
+        self._outputs = [port.any_name for port in self.compiled.outputs if port.partial_shape.rank.get_length() < 4]
         self.vocab_size: int = self.compiled.output("logits").partial_shape[1].get_length()
 
     def prepare(self, model: ov.Model) -> ov.Model:
@@ -102,7 +103,8 @@ class StatefulMemory:
 
     def start(self, step: Step) -> Callable[[], Outputs]:
         """Start an inference; the call returned waits for its outputs, which stay valid while held."""
-        self.finish()
+        with suppress(RuntimeError):  # of an inference that was abandoned
+            self.finish()
         if step.reset:
             self.request.reset_state()
         return self.run(step, {}, {})
@@ -129,7 +131,11 @@ class StatefulMemory:
     def finish(self) -> None:
         """Wait for an inference under way, if nobody did."""
         if self._under_way:
-            self.request.wait()
+            try:
+                self.request.wait()
+            except RuntimeError:
+                self._under_way = ()
+                raise
             self._under_way = ()
 
     def nothing(self) -> Outputs:

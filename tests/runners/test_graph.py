@@ -254,7 +254,8 @@ def test_rows_of_a_batch_are_counted_sequence_after_sequence(core: Any, everythi
 def test_changes_repeated_change_nothing(untouched: Any) -> None:
     changes = [gather_before_head, add_statistics, lambda model: expose_hidden(model, [4])]
     model = changed(untouched, *changes, *changes)
-    assert [port.any_name for port in model.outputs] == ["logits", "logsumexp", "blocks", "hidden.4", "hidden.final"]
+    names = ["logits", "logsumexp", "blocks", "weights", "hidden.4", "hidden.final"]
+    assert [port.any_name for port in model.outputs] == names
 
 
 def test_all_outputs_leave_the_logits_alone(answers: dict[str, Array], expected: Array) -> None:
@@ -266,16 +267,17 @@ def test_logsumexp_is_scipys(answers: dict[str, Array]) -> None:
     np.testing.assert_allclose(answers["logsumexp"], exact, rtol=1e-6)
 
 
-def test_blocks_have_their_largest_logit_and_their_share_of_the_sum(answers: dict[str, Array]) -> None:
+def test_blocks_have_their_largest_logit_and_the_sum_of_their_weights(answers: dict[str, Array]) -> None:
     blocks = answers["logits"].reshape(len(PROMPT), VOCAB // BLOCK, BLOCK)
     peaks, sums = answers["blocks"].swapaxes(0, 1)
     np.testing.assert_array_equal(peaks, blocks.max(axis=2))
     weights = np.exp(blocks.astype(np.float64) - peaks.max(axis=1)[:, None, None])
     np.testing.assert_allclose(sums, weights.sum(axis=2), rtol=1e-5)
+    np.testing.assert_allclose(answers["weights"], weights.reshape(len(PROMPT), VOCAB), rtol=3e-6)
 
 
 def test_a_vocabulary_that_is_no_multiple_of_a_block_gets_no_blocks() -> None:
-    for vocab, names in ((BLOCK + 1, ["logits", "logsumexp"]), (BLOCK, ["logits", "logsumexp", "blocks"])):
+    for vocab, names in ((BLOCK + 1, ["logits", "logsumexp"]), (BLOCK, ["logits", "logsumexp", "blocks", "weights"])):
         model = bigram(vocab)
         add_statistics(model)
         assert [port.any_name for port in model.outputs] == names
