@@ -65,12 +65,12 @@ def total(values: Floats) -> float:
 
 def weighted_sum(weights: Floats, values: Floats) -> float:
     """The sum of weights · values, both of shape (n,); a weight of 0 counts nothing, even times an infinite value."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         found = float(_block_sums(weights, values).sum(dtype=np.float64))
     if math.isfinite(found):
         return found
-    possible = weights > 0
-    return float(_block_sums(weights[possible], values[possible]).sum(dtype=np.float64))
+    counted = weights != 0
+    return float(weights[counted].astype(np.float64) @ values[counted])
 
 
 def top_indices(values: Floats, count: int) -> NDArray[np.intp]:

@@ -66,13 +66,17 @@ class ClassifierFreeGuidance(Guidance):
 
     def companions(self, request: Forward) -> list[Forward]:
         """The same generated tokens after the negative prompt; nothing of the prompt itself."""
+        if self.guidance_scale == 1:
+            return []
         rows = min(request.rows, 1 + request.sequence.generated_length)
         return [Forward(self._unconditional(request.sequence), rows)]
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """Away from what is said without the prompt."""
+        if self.guidance_scale == 1:
+            return logits
         conditional = log_softmax(logits, sequence.logsumexp_of(logits))
-        unconditional = log_softmax(others[0])
+        unconditional = log_softmax(others[0], self._unconditional(sequence).logsumexp_of(others[0]))
         return steered(conditional, self.guidance_scale - 1, conditional, unconditional)
 
     def _unconditional(self, sequence: Sequence) -> Sequence:

@@ -72,11 +72,13 @@ class Ensemble(Guidance):
 
     def combine(self, sequence: Sequence, logits: Logits, others: list[Logits]) -> Logits:
         """The mean."""
-        logprobs = np.array([log_softmax(row) for row in (logits, *others)])  # (models, vocab)
+        own = log_softmax(logits, sequence.logsumexp_of(logits))
+        logprobs = np.array([own, *map(log_softmax, others)])  # (models, vocab)
         given = np.ones(len(logprobs)) if self.weights is None else np.array(self.weights)
-        weights = (given / given.sum())[:, None]  # (models, 1)
+        least = np.finfo(logprobs.dtype).tiny  # not 0, of which not even -inf would be left
+        weights = np.maximum(given / given.sum(), least).astype(logprobs.dtype)
         if self.kind == "product":
-            product: Logits = (weights * logprobs).sum(axis=0)
+            product: Logits = weights @ logprobs
             return product
-        mixture: Logits = np.logaddexp.reduce(np.log(weights) + logprobs, axis=0)
+        mixture: Logits = np.logaddexp.reduce(np.log(weights)[:, None] + logprobs, axis=0)
         return mixture

@@ -27,7 +27,7 @@ class XTC(LogitsProcessor):
     token is the mixture: `probability` · (the law without A but for its least probable token, of equals the one with
     the highest id) + (1 - probability) · (the law unchanged). That is what the engines draw from when they toss a coin
     first; it is written out here, as log-probabilities, because a processor is no place for chance. So it is exact in
-    beam search and speculative decoding too. If A has fewer than two, or would lose a protected token, all stays.
+    beam search and speculative decoding too. If A has fewer than two, or would lose a protected token, the law stays.
 
     llama.cpp's chain has the temperature after the coin, and a mixture can't be tempered afterwards: so `temperature`
     is applied to both of its laws, after A was found. `XTC(p, t, temperature=T)` at the end of a chain is llama.cpp's
@@ -75,10 +75,10 @@ class XTC(LogitsProcessor):
         law = candidates.divided(float(self.temperature))
         tokens = candidates.tokens(dropped)
         if len(dropped) == 0 or np.isin(tokens, tuple(self.protected)).any():
-            return law
+            return law.shifted(-law.logsumexp)
         kept = ban(law, tokens)
         if self.probability == 1:
-            return kept
+            return kept.shifted(-kept.logsumexp)
         unchanged = math.log1p(-self.probability) - law.logsumexp
         both = float(np.logaddexp(math.log(self.probability) - kept.logsumexp, unchanged))
         mixed = law.shifted(-kept.peak).shifted(both + kept.peak)  # in this order, large ones lose no digits

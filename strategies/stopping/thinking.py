@@ -27,7 +27,8 @@ class ThinkingBudget(StoppingCriterion):
     """Stops when a passage between an opening and a closing mark grows too long.
 
     Law: holds if the opening mark has come, the closing mark has not come since, and at least `count` tokens
-    have been generated after the opening. Each new opening starts the count again. The marks are looked for
+    have been generated after the opening. An opening after a closing starts the count again; in an open
+    thought it is a part of that. The marks are looked for
     in prompt and generated text alike (chat templates open the thought themselves), special tokens included;
     only generated tokens are counted.
 

@@ -94,6 +94,14 @@ def test_at_a_low_temperature_what_is_kept_still_has_its_share() -> None:
     assert logits.distribution(3).tolist() == pytest.approx([0.75, 0.25, 0])
 
 
+@pytest.mark.parametrize("probability", [1.0, 1 - 1e-7, 0.5, 1e-7])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5])
+def test_what_xtc_leaves_are_log_probabilities_whether_or_not_it_acts(probability: float, threshold: float) -> None:
+    """A search compares sums of logits; at a probability of 1 they once jumped."""
+    after = XTC(probability, threshold)(Candidates(np.log([0.4, 0.3, 0.2])), ROOT)
+    assert after.logsumexp == pytest.approx(0.0, abs=1e-12)
+
+
 @dataclass(frozen=True)
 class Coin(Strategy):
     """XTC as the engines have it: a coin, the cut, the temperature, the draw."""

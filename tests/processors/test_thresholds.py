@@ -54,6 +54,12 @@ def test_top_n_sigma_counts_in_standard_deviations(n: float, expected: list[int]
     assert TopNSigma(n)(Candidates(logits), ROOT).ids.tolist() == expected
 
 
+def test_sigma_is_a_number_even_where_its_square_is_large() -> None:
+    row = np.zeros(2000, np.float32)
+    row[:2] = -1e30, 1
+    assert len(TopNSigma(1.0)(Candidates(row), ROOT)) == 1999
+
+
 def test_top_n_sigma_leaves_impossible_tokens_out_of_sigma() -> None:
     assert TopNSigma(1.0)(Candidates(np.array([2, 0, -np.inf, -np.inf], np.float32)), ROOT).ids.tolist() == [0]
     assert TopNSigma(2.0)(Candidates(np.array([2, 0, -np.inf, -np.inf], np.float32)), ROOT).ids.tolist() == [0, 1]

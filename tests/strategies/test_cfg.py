@@ -11,6 +11,7 @@ from ovdecode import (
     ClassifierFreeGuidance,
     Greedy,
     Model,
+    RepetitionPenalty,
     Sampling,
     Speculative,
     TableRunner,
@@ -66,6 +67,14 @@ def test_the_extremes() -> None:
     assert first[0].tokens == (0,)
     assert first[1].tokens == (0,)
     assert first[9].tokens == (1,)
+
+
+def test_a_scale_of_1_changes_nothing_and_asks_nothing() -> None:
+    """It once moved the logits' zero, which a repetition penalty depends on."""
+    model, plain = table_model({(): [1.0, 2.0, -3.0]}), Greedy(processors=RepetitionPenalty(3.0))
+    expected = model.generate([1], plain, max_new_tokens=4)
+    found = model.generate([1], ClassifierFreeGuidance(1.0, strategy=plain), max_new_tokens=4)
+    assert (found.tokens, found.cost.tokens) == (expected.tokens, expected.cost.tokens)
 
 
 def test_no_guidance_makes_the_impossible_possible() -> None:

@@ -48,6 +48,7 @@ def test_only_the_ratios_of_the_weights_count() -> None:
 def test_one_can_forbid_in_a_product_and_only_all_in_a_mixture() -> None:
     never = model(0.0, 0.5, 0.5)
     assert sorted(law(ONE, never)) == sorted(law(never, ONE)) == [1, 2]
+    assert sorted(law(ONE, never, weights=[1, 1e-50])) == [1, 2]
     assert law(ONE, never, kind="mixture") == shares(0.35, 0.35, 0.3)
     assert law(never, ONE, kind="mixture") == shares(0.35, 0.35, 0.3)
     assert sorted(law(never, never, kind="mixture")) == [1, 2]
