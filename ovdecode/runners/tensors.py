@@ -54,14 +54,18 @@ class Tensors:
         for name, array in feed.items():
             bound = self._bound.get(name)
             if bound is None or bound.shape != array.shape:
-                bound = self._bound[name] = np.empty_like(array)
-                self._request.set_tensor(self._inputs[name], self._tensor(bound))
+                # An interrupt anywhere here must leave nothing noted that the request does not read.
+                self._bound.pop(name, None)
+                made = np.empty_like(array)
+                self._request.set_tensor(self._inputs[name], self._tensor(made))
+                bound = self._bound[name] = made
             bound[...] = array
 
     def outputs(self, rows: int) -> Outputs:
         """Arrays for this many rows, which the next inference fills; they are nobody else's while they are held."""
         if rows != self._rows:
-            self._rows, self._free = rows, {name: [] for name in self._outputs}
+            self._free = {name: [] for name in self._outputs}
+            self._rows = rows  # the last, so that an interrupt leaves no buffers of another size
         taken = {}
         for name, port in self._outputs.items():
             free = self._free[name]

@@ -43,6 +43,51 @@ def address(array: Any) -> int:
     return int(array.ctypes.data)
 
 
+class Interrupting:
+    """A request that is interrupted, once, as it learns of a tensor: before or after."""
+
+    def __init__(self, request: Any, when: str) -> None:
+        self.request, self.when = request, when
+
+    def set_tensor(self, *arguments: Any) -> None:
+        when, self.when = self.when, ""
+        if when == "before":
+            raise KeyboardInterrupt
+        self.request.set_tensor(*arguments)
+        if when == "after":
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interrupt_leaves_no_other_input_than_is_written(doubling: Doubling, when: str, count: int) -> None:
+    """What the request was not told of, or read instead, was written to: wrong logits, or a segmentation fault."""
+    doubling([[1, 2]])
+    doubling.tensors._request = Interrupting(doubling.request, when)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        doubling([[3, 4], [5, 6]])
+    rows = [[7, 8], [9, 1]][:count]
+    assert doubling(rows).tolist() == (2 * np.array(rows)).tolist()
+    assert doubling.request.get_tensor("given").data.tolist() == rows
+
+
+def test_an_interrupt_leaves_no_output_of_another_size(doubling: Doubling) -> None:
+    """The number of rows was noted before the buffers of another one were dropped."""
+
+    class Halting(Tensors):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "_free" and hasattr(self, name):
+                raise KeyboardInterrupt
+            super().__setattr__(name, value)
+
+    doubling([[1, 2]])
+    doubling.tensors.__class__ = Halting
+    with pytest.raises(KeyboardInterrupt):
+        doubling.tensors.outputs(2)
+    doubling.tensors.__class__ = Tensors
+    assert doubling([[1, 2], [3, 4]]).tolist() == [[2, 4], [6, 8]]
+
+
 def test_what_is_held_stays_as_it_is(doubling: Doubling) -> None:
     rows = [doubling([[number, 1]])[0] for number in range(5)]  # views of rows, not the arrays themselves
     assert [row.tolist() for row in rows] == [[0, 2], [2, 2], [4, 2], [6, 2], [8, 2]]
