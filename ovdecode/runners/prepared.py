@@ -26,6 +26,7 @@ from ovdecode.models.atomic import exclusive, publish_folder, scratch_beside
 from ovdecode.runners.anatomy import ATTENTION_TYPES
 from ovdecode.runners.graph import WANTED_ROWS
 from ovdecode.runners.page_memory import CacheTooSmall, PageMemory
+from ovdecode.runners.rows import MOST, USUAL
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -77,28 +78,16 @@ class PreparedGraph:
         new = not (self.folder / _GRAPH).exists()
         if (found := self._kept(cache_bytes)) is not None:
             return found
-        if (self.folder / _UNUSABLE).exists() or not _writable(self.folder.parent):
-            compiled = self._compile(build())
-            return compiled, PageMemory(compiled, cache_bytes)
-        with exclusive(self.folder), scratch_beside(self.folder) as scratch:
-            if new and (found := self._kept(cache_bytes)) is not None:  # another process was first
-                return found
-            graph = build()
-            heads = _heads(graph)
-            compiled, xml = self._compile_and_export(graph, scratch)
-            memory = PageMemory(compiled, cache_bytes)
-            kept = scratch / "kept"
-            kept.mkdir()
+        if not (self.folder / _UNUSABLE).exists() and _writable(self.folder.parent):
             try:
-                self._keep(xml, heads, scratch, kept)
-                compiled, memory = self._prepare(compiled, memory, kept)
-            except (RuntimeError, ValueError, KeyError, OSError) as error:
-                log.warning("the optimised graph can't be kept, so that every start will take as long: %s", error)
-                shutil.rmtree(kept)
-                kept.mkdir()
-                (kept / _UNUSABLE).write_text(str(error), encoding="utf-8")
-            publish_folder(kept, self.folder)
-            return compiled, memory
+                with exclusive(self.folder), scratch_beside(self.folder) as scratch:
+                    if new and (found := self._kept(cache_bytes)) is not None:  # another process was first
+                        return found
+                    return self._make(build(), cache_bytes, scratch)
+            except OSError as error:  # such as a full disk, which may have room another time
+                log.warning("the optimised graph can't be kept in `%s` this time: %s", self.folder.parent, error)
+        compiled = self._compile(build())
+        return compiled, PageMemory(compiled, cache_bytes)
 
     @property
     def tested(self) -> bool:
@@ -107,18 +96,21 @@ class PreparedGraph:
 
     def note_tested(self) -> None:
         """Remember that the self-test held with this graph."""
-        if (self.folder / _GRAPH).exists() and _writable(self.folder):
-            (self.folder / _TESTED).touch()
+        if (self.folder / _GRAPH).exists():
+            with suppress(OSError):
+                (self.folder / _TESTED).touch()
 
     def even_rows(self, find: Callable[[], range]) -> range:
         """Among how many rows a row keeps its bits: as was found out before with this graph, or is found out now."""
         note = self.folder / _EVEN
-        with suppress(FileNotFoundError, ValueError):
+        with suppress(OSError, ValueError):
             least, most = map(int, note.read_text(encoding="utf-8").split())
-            return range(least, most + 1)
+            if 1 < least <= USUAL <= most <= MOST:
+                return range(least, most + 1)
         rows = find()
-        if (self.folder / _GRAPH).exists() and _writable(self.folder):
-            note.write_text(f"{rows[0]} {rows[-1]}", encoding="utf-8")
+        if (self.folder / _GRAPH).exists():
+            with suppress(OSError):
+                note.write_text(f"{rows[0]} {rows[-1]}", encoding="utf-8")
         return rows
 
     def _kept(self, cache_bytes: int) -> tuple[ov.CompiledModel, PageMemory] | None:
@@ -130,13 +122,31 @@ class PreparedGraph:
             same = _probe(compiled, memory, [45]) == (self.folder / _PROBE).read_text(encoding="utf-8")
         except CacheTooSmall:
             raise
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
+        except Exception as error:  # damaged files raise anything
             log.warning("`%s` can't be used, so the graph is compiled again: %s", self.folder, error)
             return None
         if not same:
             log.warning("`%s` has other logits now, so the graph is compiled again", self.folder)
             return None
         self._let_go()
+        return compiled, memory
+
+    def _make(self, graph: ov.Model, cache_bytes: int, scratch: Path) -> tuple[ov.CompiledModel, PageMemory]:
+        """Compile a graph and keep it, or else the note that it can't be."""
+        heads = _heads(graph)
+        compiled, xml = self._compile_and_export(graph, scratch)
+        memory = PageMemory(compiled, cache_bytes)
+        kept = scratch / "kept"
+        kept.mkdir()
+        try:
+            self._keep(xml, heads, scratch, kept)
+            compiled, memory = self._prepare(compiled, memory, kept)
+        except (RuntimeError, ValueError, KeyError) as error:
+            log.warning("the optimised graph can't be kept, so that every start will take as long: %s", error)
+            shutil.rmtree(kept)
+            kept.mkdir()
+            (kept / _UNUSABLE).write_text(str(error), encoding="utf-8")
+        publish_folder(kept, self.folder)
         return compiled, memory
 
     def _compile_and_export(self, graph: ov.Model, scratch: Path) -> tuple[ov.CompiledModel, bytes]:
@@ -153,7 +163,9 @@ class PreparedGraph:
 
     def _keep(self, xml: bytes, heads: dict[str, dict[str, int]], scratch: Path, kept: Path) -> None:
         """Fill the folder `kept` from the cache in `scratch`."""
-        (blob,) = (scratch / "blob").glob("*.blob")
+        blob = next((scratch / "blob").glob("*.blob"), None)
+        if blob is None:
+            raise FileNotFoundError("OpenVINO has written nothing; perhaps the disk is full")
         with blob.open("rb") as source, (kept / _WEIGHTS).open("wb") as target:
             (kept / _GRAPH).write_bytes(_repack(source, xml, target))
         (kept / _HEADS).write_text(json.dumps(heads), encoding="utf-8")

@@ -18,6 +18,7 @@ from ovdecode.runners import paged_graph, precision, prepared
 from ovdecode.runners.lane import Lane
 from ovdecode.runners.page_memory import PageMemory
 from ovdecode.runners.paged import PagedRunner
+from ovdecode.runners.prepared import PreparedGraph
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +121,16 @@ def other_weights(folder: Path) -> None:
     (folder / "graph.bin").write_bytes(content)
 
 
+def heads_in_a_list(folder: Path) -> None:
+    (folder / "heads.json").write_text("[]")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (broken_graph, "can't be used, so the graph is compiled again"),
         (other_heads, "can't be used, so the graph is compiled again"),
+        (heads_in_a_list, "can't be used, so the graph is compiled again"),
         (other_weights, "has other logits now, so the graph is compiled again"),
     ],
 )
@@ -158,6 +164,80 @@ def test_a_graph_that_has_other_logits_once_kept_is_not_used(
     assert "the optimised graph can't be kept" in line.getMessage()
     assert work == (["build"] + ["test"] * 6) * 2
     assert not list(kept(tmp_path)[0].glob("graph.*"))
+
+
+def full(*arguments: Any, **options: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def lost(
+    graph: PreparedGraph, model: Any, scratch: Path, compile_and_export: Any = PreparedGraph._compile_and_export
+) -> Any:
+    """As OpenVINO does when it can't write its cache: without a word."""
+    found = compile_and_export(graph, model, scratch)
+    for file in (scratch / "blob").glob("*"):
+        file.unlink()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "fails", "cause"),
+    [
+        ("PreparedGraph._keep", full, "No space left"),
+        ("PreparedGraph._prepare", full, "No space left"),
+        ("publish_folder", full, "No space left"),
+        ("scratch_beside", full, "No space left"),
+        ("PreparedGraph._compile_and_export", lost, "perhaps the disk is full"),
+    ],
+)
+def test_a_disk_that_is_full_for_a_moment(
+    tiny: Path, tmp_path: Path, work: list[str], name: str, fails: Any, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The graph was noted as one that can't be kept, for good; or there was no model at all."""
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING, "ovdecode"):
+        patch.setattr(f"ovdecode.runners.prepared.{name}", fails)
+        first = load(tiny, tmp_path)
+    (line,) = caplog.records
+    assert re.search(f"can't be kept in .* this time.*{cause}", line.getMessage())
+    assert not kept(tmp_path)
+    second = load(tiny, tmp_path)
+    work.clear()
+    assert logits(first) == logits(second) == logits(load(tiny, tmp_path))
+    assert work == []
+
+
+def test_notes_that_can_not_be_written_are_done_without(
+    tiny: Path, tmp_path: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk kept a model from being loaded, for notes that it can do without."""
+    write = Path.write_text
+
+    def write_text(path: Path, *arguments: Any, **options: Any) -> Any:
+        return (full if path.name == "even-rows" else write)(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write_text)
+        patch.setattr(Path, "touch", full)
+        load(tiny, tmp_path, precision="invariant")
+    work.clear()
+    load(tiny, tmp_path, precision="invariant")
+    assert work == ["try"] + ["test"] * 6
+
+
+@pytest.mark.parametrize("content", ["", "9 3", "-5 -1", "1 1", "2 9999", "\0", None])
+def test_a_damaged_note_of_even_rows_is_found_out_again(
+    tiny: Path, tmp_path: Path, work: list[str], content: str | None
+) -> None:
+    rows = paged(load(tiny, tmp_path, precision="invariant")).graph.even_rows
+    note = kept(tmp_path)[0] / "even-rows"
+    note.unlink()
+    if content is None:
+        note.mkdir()
+    else:
+        note.write_text(content)
+    work.clear()
+    assert paged(load(tiny, tmp_path, precision="invariant")).graph.even_rows == rows
+    assert work == ["try"]
 
 
 @pytest.mark.parametrize("precision", ["fast", "exact"])
