@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import TypeAlias
 from weakref import finalize
 
 from ovdecode.engine import Engine, Job, Task
+from ovdecode.errors import ConfigurationError, WorkerError, describe
 from ovdecode.generation import Generation
 
 _Queue: TypeAlias = "SimpleQueue[tuple[Task, Future[Generation]] | None]"
@@ -35,7 +37,8 @@ class Worker:
     def __init__(self) -> None:
         self._queue: _Queue = SimpleQueue()
         self._lock = Lock()
-        thread = Thread(target=_work, args=(self._queue, Engine()), name="ovdecode", daemon=True)
+        self._ended: list[str] = []  # by what, if the thread did not end by itself
+        thread = Thread(target=_work, args=(self._queue, Engine(), self._ended), name="ovdecode", daemon=True)
         thread.start()
         self._end = finalize(self, _end, self._queue, thread)
 
@@ -46,13 +49,18 @@ class Worker:
             What holds its generation once it has ended. To cancel it ends the decoding after the inference under way.
 
         Raises:
-            RuntimeError: after `close`.
+            ConfigurationError: if it is no task.
+            RuntimeError: after `close`; a `WorkerError` if something ended the thread, such as a `SystemExit`.
         """
+        if not isinstance(task, Task):
+            raise ConfigurationError(f"`task` must be a Task, such as Task(model, 'a prompt'), got {task!r:.80}")
         future: Future[Generation] = Future()
         with self._lock:
             if not self._end.alive:
                 raise RuntimeError("a worker must not be given tasks after `close`; make a new one")
             self._queue.put((task, future))
+            if self._ended:  # asked after the task is there: one that comes before that is answered by the thread
+                raise _has_ended(self._ended[0])
         return future
 
     def close(self) -> None:
@@ -67,22 +75,46 @@ def _end(queue: _Queue, thread: Thread) -> None:
         thread.join()
 
 
-def _work(queue: _Queue, engine: Engine) -> None:
+def _has_ended(cause: str) -> WorkerError:
+    return WorkerError(f"a worker's thread must not be ended by a task, but it was: {cause}. Make a new worker")
+
+
+def _work(queue: _Queue, engine: Engine, ended: list[str]) -> None:
     """What the thread does. It knows the queue and not the worker, which is to end when nobody holds it."""
     futures: dict[Job, Future[Generation]] = {}
     try:
-        while True:
-            while not futures or not queue.empty():
-                item = queue.get()
-                if item is None:
-                    return
-                futures[engine.submit(item[0])] = item[1]
-                del item  # while the next one is waited for, a finished task and its model may go
-            _round(engine, futures)
+        _serve(queue, engine, futures)
+    except BaseException as error:  # such as a strategy's `SystemExit`: nobody may wait for ever
+        ended.append(describe(error))
+        for future in [*futures.values(), *_left(queue)]:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(_has_ended(ended[0]))
     finally:
-        engine.close()
         for future in futures.values():
             future.cancel()
+        engine.close()
+
+
+def _left(queue: _Queue) -> list[Future[Generation]]:
+    """The futures of tasks that nobody takes any more."""
+    left = []
+    with suppress(Empty):
+        while True:
+            item = queue.get_nowait()
+            if item is not None:
+                left.append(item[1])
+    return left
+
+
+def _serve(queue: _Queue, engine: Engine, futures: dict[Job, Future[Generation]]) -> None:
+    while True:
+        while not futures or not queue.empty():
+            item = queue.get()
+            if item is None:
+                return
+            futures[engine.submit(item[0])] = item[1]
+            del item  # while the next one is waited for, a finished task and its model may go
+        _round(engine, futures)
 
 
 def _round(engine: Engine, futures: dict[Job, Future[Generation]]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -137,3 +138,30 @@ print("left")
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert (run.stdout, run.stderr) == ("left\n", "")
+
+
+def test_what_is_no_task_is_refused_and_the_others_are_decoded(worker) -> None:
+    """It ended the thread, and whoever came later waited for ever."""
+    with pytest.raises(od.errors.ConfigurationError, match=r"`task` must be a Task.*'no task'"):
+        worker.submit("no task")
+    assert worker.submit(task(od.TableRunner(np.eye(2)))).result(60).tokens == (0, 0, 0)
+
+
+def test_a_thread_that_is_ended_answers_everybody_and_refuses_what_comes(worker) -> None:
+    @dataclass(frozen=True)
+    class Exiting(od.Strategy):
+        def decode(self, prompt, stop, rng):
+            yield prompt
+            raise SystemExit(3)
+
+    runner = Held()
+    model = od.Model(runner)
+    futures = [worker.submit(Task(model, [0], strategy)) for strategy in (Exiting(), "greedy")]
+    runner.begun.acquire()
+    futures.append(worker.submit(Task(model, [0])))
+    runner.let(9)
+    for future in futures:
+        with pytest.raises(od.errors.WorkerError, match=r"it was: SystemExit: 3 \(test_worker.py:"):
+            future.result(60)
+    with pytest.raises(od.errors.WorkerError, match="Make a new worker"):
+        worker.submit(Task(model, [0]))
