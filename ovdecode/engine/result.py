@@ -44,9 +44,19 @@ def token_logprobs(sequence: Sequence) -> tuple[float, ...]:
 
 def without_frames(error: Exception) -> Exception:
     """The error with its traceback as text: frames would hold every sequence that the strategy had in hand."""
-    if isinstance(error.__cause__, StrategyTraceback):  # it failed another task before
-        return error
-    text = "".join(traceback.format_exception(error))
-    error.__traceback__ = error.__context__ = None
-    error.__cause__ = StrategyTraceback(text)
+    if not isinstance(error.__cause__, StrategyTraceback):  # or else it failed another task before
+        error.__cause__ = StrategyTraceback("".join(traceback.format_exception(error)))
+    _forget_frames(error)
     return error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Clear what leads to frames, in an error and in all that it groups."""
+    errors = [error]
+    for each in errors:
+        each.__traceback__ = each.__context__ = None
+        if not isinstance(each.__cause__, StrategyTraceback):
+            each.__cause__ = None
+        parts = getattr(each, "exceptions", ())  # of an ExceptionGroup, which Python 3.10 does not have
+        if isinstance(parts, tuple):
+            errors += [part for part in parts if isinstance(part, BaseException) and part not in errors]

@@ -372,6 +372,53 @@ def test_several_tasks_may_fail_of_one_error() -> None:
     assert len(str(found[-1].error.__cause__)) < 5000  # type: ignore[union-attr]
 
 
+def test_an_error_that_is_raised_twice_holds_no_sequence() -> None:
+    """Only its first traceback was cleared, so that the second task's sequences stayed in the cache."""
+    once = ValueError("always the same")
+
+    def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+        yield prompt
+        raise once
+
+    letters = model(Caching())
+    found = run(*(Task(letters, [first], Script(decode)) for first in (0, 1)))
+    assert [each.error for each in found] == [once, once]
+    assert "in decode" in str(once.__cause__)
+    del found
+    assert (alive(letters), letters.runner.cache_in_use) == (0, 0)
+
+
+def test_a_group_of_errors_holds_no_sequence() -> None:
+    class Group(Exception):
+        """As an ExceptionGroup, which Python 3.10 does not have."""
+
+        exceptions: tuple[Exception, ...] = ()
+
+    def failure(prompt: Sequence) -> Exception:
+        try:
+            try:
+                raise KeyError("the cause")
+            except KeyError as error:
+                raise ValueError("the part") from error
+        except ValueError as error:
+            return error
+
+    def decode(prompt: Sequence, stop: Any, rng: Any) -> Decoding:
+        yield prompt
+        group = Group("the group")
+        group.exceptions = (failure(prompt), group)
+        raise group
+
+    letters = model(Caching())
+    (generation,) = run(Task(letters, [0], Script(decode)))
+    assert str(generation.error) == "the group"
+    held, error = (generation.error.exceptions, generation.error)  # type: ignore[union-attr]
+    del generation
+    assert [str(each) for each in held] == ["the part", "the group"]
+    assert error is held[1]
+    assert (alive(letters), letters.runner.cache_in_use) == (0, 0)
+
+
 def test_generate_raises_what_went_wrong_with_its_place() -> None:
     with pytest.raises(RuntimeError, match="midway") as caught:
         model().generate([0], Script(raises_midway))
