@@ -75,9 +75,11 @@ def load(
     one_of("precision", precision, Precision)
     one_of("runner", runner, RunnerName)
     one_of("tokenizer", tokenizer, Literal["huggingface", "openvino"])
+    one_of("weights", weights, Literal["int8", "f16"])
     if threads is not None:
         _check_count("threads", threads)
     _check_count("cache_bytes", cache_bytes)
+    _check_properties(properties)
     folder = locate(source, weights=weights, progress=progress)
     options = {
         **({"INFERENCE_NUM_THREADS": threads} if threads is not None else {}),
@@ -179,6 +181,24 @@ def _check_count(parameter: str, value: Any) -> None:
 
     if not is_whole(value) or value < 1:
         raise ConfigurationError(f"`{parameter}` must be a whole number of at least 1, got {value!r}")
+
+
+def _check_properties(properties: Any) -> None:
+    if properties is None:
+        return
+    if not isinstance(properties, Mapping):
+        raise ConfigurationError(
+            f"`properties` must map names of OpenVINO properties to values, got {properties!r:.80}"
+        )
+    if not (cache := properties.get("CACHE_DIR")):
+        return
+    try:
+        Path(cache).mkdir(parents=True, exist_ok=True)
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`CACHE_DIR` among the `properties` must be a folder that can be made, got {cache!r:.200}: {error}. Give "
+            "another, or '' to keep nothing"
+        ) from error
 
 
 def _tokenizer(folder: ModelFolder, name: str) -> Tokenizer:

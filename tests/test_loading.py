@@ -162,6 +162,28 @@ def test_properties_must_not_undo_the_precision() -> None:
         load(precision="exact", properties={"KV_CACHE_PRECISION": "u8"})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "int3"}, "`weights` must be one of int8, f16, got 'int3'"),
+        ({"properties": 5}, "`properties` must map names of OpenVINO properties to values, got 5"),
+        ({"properties": {"CACHE_DIR": 5}}, "`CACHE_DIR` among the `properties` must be a folder .* got 5"),
+    ],
+)
+def test_choices_and_properties_that_are_none(tabled: None, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(**options)
+
+
+def test_a_cache_that_can_not_be_made_is_named_as_it_was_given(tabled: None, tmp_path: Path) -> None:
+    """The advice was about OVDECODE_CACHE."""
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigurationError, match=r"`CACHE_DIR` .* or '' to keep nothing") as caught:
+            load(properties={"CACHE_DIR": str(folder)})
+        assert "OVDECODE_CACHE" not in str(caught.value)
+
+
 def test_numpy_numbers_are_numbers(tabled: None) -> None:
     import numpy as np
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovdecode.errors import ModelError
+from ovdecode.plugin import is_whole
 
 MODEL_FILE = "openvino_model.xml"
 
@@ -47,22 +48,29 @@ def read_folder(path: Path, *, xml: Path | None = None, name: str | None = None)
         name: The model's name; by default the folder's.
 
     Raises:
-        ModelError: The folder or a file of it is missing, empty or corrupt.
+        ModelError: The folder or a file of it is missing, empty or corrupt, or says what can't be.
     """
     _check_contents(path, xml or path / MODEL_FILE)
     xml = xml or path / MODEL_FILE
     _check_model(xml)
     config = read_json(path / "config.json")
-    config.update(config.get("text_config", {}))
+    text_config = config.get("text_config") or {}
+    if not isinstance(text_config, dict):
+        raise _unlike(path / "config.json", "text_config", "an object", text_config)
+    config.update(text_config)
+    vocab_size = _count(path / "config.json", config, "vocab_size")
     generation = read_json(path / "generation_config.json")
-    eos = _ids(generation.get("eos_token_id")) + _ids(config.get("eos_token_id"))
+    eos = _eos(path / "generation_config.json", generation, vocab_size)
+    eos += _eos(path / "config.json", config, vocab_size)
     return ModelFolder(
         path=path,
         xml=xml,
         name=name or path.resolve().name,
         eos_token_ids=tuple(dict.fromkeys(eos)) or _eos_of_tokenizer(path),
-        context_length=next((int(config[key]) for key in _CONTEXT_KEYS if config.get(key)), None),
-        vocab_size=config.get("vocab_size"),
+        context_length=next(
+            (_count(path / "config.json", config, key) for key in _CONTEXT_KEYS if config.get(key)), None
+        ),
+        vocab_size=vocab_size,
     )
 
 
@@ -137,10 +145,29 @@ def _check_model(xml: Path) -> None:
         )
 
 
-def _ids(value: Any) -> tuple[int, ...]:
+def _count(file: Path, config: dict[str, Any], key: str) -> int | None:
+    value = config.get(key)
     if value is None:
-        return ()
-    return tuple(int(token) for token in value) if isinstance(value, list) else (int(value),)
+        return None
+    if not is_whole(value) or value < 1:
+        raise _unlike(file, key, "a whole number of at least 1", value)
+    return int(value)
+
+
+def _eos(file: Path, config: dict[str, Any], vocab_size: int | None) -> tuple[int, ...]:
+    value = config.get("eos_token_id")
+    tokens = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(is_whole(token) and token >= 0 and (vocab_size is None or token < vocab_size) for token in tokens):
+        known = "whole numbers of at least 0" if vocab_size is None else f"between 0 and {vocab_size - 1}"
+        raise _unlike(file, "eos_token_id", f"token ids, {known}", value)
+    return tuple(tokens)
+
+
+def _unlike(file: Path, key: str, requirement: str, value: Any) -> ModelError:
+    return ModelError(
+        f"`{key}` in `{file}` must be {requirement}, but it is {value!r:.80}. Correct it, or download or export the "
+        "model again."
+    )
 
 
 def _eos_of_tokenizer(path: Path) -> tuple[int, ...]:

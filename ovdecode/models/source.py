@@ -44,15 +44,19 @@ def locate(
     Raises:
         ModelError: Nothing is there, or what is there is broken; the message says what to do.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ModelError(
+            f"`source` must be a name or a path, got {source!r:.80}. The default model is `{DEFAULT_MODEL}`."
+        )
     progress = sys.stderr.isatty() if progress is None else progress
     if source == DEFAULT_MODEL:
         return _default_model(weights, progress)
     if not str(source):
         raise ModelError(f"`source` must name a model, but it is empty. The default model is `{DEFAULT_MODEL}`.")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike those of `Path`, these two take what can be no path for a path of nothing
         return read_folder(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _from_file(path, weights, progress)
     if isinstance(source, str) and _HUB_ID.fullmatch(source) and path.suffix not in (".gguf", ".xml"):
         return read_folder(fetch_hub(source, progress), name=source)
@@ -88,7 +92,7 @@ def _convert(source: Path, target: Path, weights: Weights, progress: bool, diges
 
 
 def _nothing_there(source: str | Path, path: Path) -> ModelError:
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside = os.listdir(path.parent) if os.path.isdir(path.parent) else []
     near = difflib.get_close_matches(path.name.lower(), [DEFAULT_MODEL, *beside], n=1)
     if near and near[0] == DEFAULT_MODEL:
         fix = f"Did you mean `{DEFAULT_MODEL}`?"
@@ -97,6 +101,6 @@ def _nothing_there(source: str | Path, path: Path) -> ModelError:
     else:
         fix = f"Check the path; the default model is `{DEFAULT_MODEL}`."
     return ModelError(
-        f"`{source}` must be an OpenVINO model folder, a GGUF file, a hub id `organisation/name` or "
+        f"`{source!s:.200}` must be an OpenVINO model folder, a GGUF file, a hub id `organisation/name` or "
         f"`{DEFAULT_MODEL}`, but there is nothing of that name. {fix}"
     )

@@ -36,6 +36,13 @@ def read_entries(description: dict[str, Any], special: Iterable[str] = ()) -> En
         >>> read_entries({"model": model, "decoder": {"type": "ByteLevel"}, "added_tokens": added})
         Entries(spellings=[b'a', b' a', b'<s>'], special_ids=frozenset({2}))
     """
+    try:
+        return _entries(description, special)
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise KeyError(f"the content must be that of a `tokenizer.json`, but: {error}") from error
+
+
+def _entries(description: dict[str, Any], special: Iterable[str]) -> Entries:
     vocabulary = description["model"]["vocab"]
     if isinstance(vocabulary, list):  # of a unigram model: entries with their scores
         vocabulary = {entry: token for token, (entry, _) in enumerate(vocabulary)}

@@ -121,6 +121,37 @@ def test_a_corrupt_configuration(tmp_path: Path, content: str) -> None:
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"text_config": [1]}, r"`text_config` in `.*config.json` must be an object, but it is \[1\]"),
+        ({"vocab_size": "x"}, "`vocab_size` in .* must be a whole number of at least 1, but it is 'x'"),
+        ({"max_position_embeddings": "many"}, "`max_position_embeddings` .* at least 1, but it is 'many'"),
+        ({"max_position_embeddings": -5}, "`max_position_embeddings` .* at least 1, but it is -5"),
+        ({"max_position_embeddings": [1]}, "`max_position_embeddings` .* at least 1"),
+        ({"eos_token_id": "<end>"}, "`eos_token_id` .* must be token ids, whole numbers of at least 0, but it is"),
+        ({"eos_token_id": -1}, "`eos_token_id` .* at least 0, but it is -1"),
+        ({"eos_token_id": {"a": 1}}, "`eos_token_id` .* must be token ids"),
+        ({"eos_token_id": True}, "`eos_token_id` .* must be token ids"),
+        ({"eos_token_id": [2, 9], "vocab_size": 9}, r"`eos_token_id` .* between 0 and 8, but it is \[2, 9\]"),
+    ],
+)
+def test_a_configuration_that_says_what_can_not_be(tmp_path: Path, config: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read_folder(make_folder(tmp_path, config=config))
+
+
+def test_the_eos_ids_for_generation_are_checked_too(tmp_path: Path) -> None:
+    configs: dict[str, dict[str, object]] = {"config": {"vocab_size": 9}, "generation_config": {"eos_token_id": 9}}
+    with pytest.raises(ModelError, match=r"`eos_token_id` in `.*generation_config.json` .* between 0 and 8"):
+        read_folder(make_folder(tmp_path, **configs))
+
+
+def test_a_text_part_of_null_is_none(tmp_path: Path) -> None:
+    folder = read_folder(make_folder(tmp_path, config={"text_config": None, "eos_token_id": 3}))
+    assert folder.eos_token_ids == (3,)
+
+
 def test_the_length_of_the_weights_is_read_as_openvino_writes_it(tmp_path: Path) -> None:
     import openvino
     from openvino import opset13

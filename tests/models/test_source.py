@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -104,6 +105,19 @@ def test_a_path_that_comes_near(tmp_path: Path) -> None:
 def test_nothing_there(name: str) -> None:
     with pytest.raises(ModelError, match="there is nothing of that name"):
         locate(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * 5000 + "/b.xml", "a\0b"])
+def test_what_no_path_can_be(name: str) -> None:
+    with pytest.raises(ModelError, match="there is nothing of that name") as caught:
+        locate(name)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("source", [None, 5, b"smollm2"])
+def test_what_is_no_name(source: Any) -> None:
+    with pytest.raises(ModelError, match="`source` must be a name or a path, got"):
+        locate(source)
 
 
 def test_an_empty_name() -> None:

@@ -335,6 +335,16 @@ def test_a_corrupt_tokenizer(tmp_path: Path) -> None:
         OpenVINOTokenizer(tmp_path).encode("a")
 
 
+@pytest.mark.parametrize("content", ['{"model": 5}', '{"model": {"vocab": {}}, "added_tokens": [], "decoder": null}'])
+def test_a_tokenizer_of_something_else(smollm2_folder: ModelFolder, tmp_path: Path, content: str) -> None:
+    shutil.copy(smollm2_folder.path / "tokenizer_config.json", tmp_path)
+    (make_folder(tmp_path) / "tokenizer.json").write_text(content)
+    tokenizer = HuggingFaceTokenizer(tmp_path)
+    tokenizer.read_ahead()
+    with pytest.raises(ModelError, match="must hold a Hugging Face tokenizer"):
+        tokenizer.encode("Hi")
+
+
 def test_byte_fallback_vocabularies_spell_bytes(tmp_path: Path) -> None:
     import openvino
     from openvino_tokenizers import convert_tokenizer
