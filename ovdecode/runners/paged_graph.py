@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ class PagedGraph:
         Args:
             feed: input name to array; `wanted_rows` among them.
         """
-        self._request.wait()  # for one that was started and abandoned
+        self._settle()
         self._tensors.write(feed)
         outputs = self._tensors.outputs(len(feed[WANTED_ROWS]))
         self._request.start_async()
@@ -116,9 +117,14 @@ class PagedGraph:
     def copy_pages(self, copies: list[PageCopy]) -> None:
         """Copy pages, in all layers."""
         if copies:
-            self._request.wait()  # one that was abandoned may still write where pages are free again
+            self._settle()  # one that was abandoned may still write where pages are free again
         for copy in copies:
             self.memory.copy(*copy)
+
+    def _settle(self) -> None:
+        """Wait for an inference that was started and abandoned; an error of it, or of one before, is told no more."""
+        with suppress(RuntimeError):
+            self._request.wait()
 
     def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
