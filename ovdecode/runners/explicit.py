@@ -75,7 +75,7 @@ class ExplicitMemory(StatefulMemory):
 
     def start(self, step: Step) -> Callable[[], Outputs]:
         """Start an inference on the rows that the step names."""
-        self.finish()
+        self.settle()
         rows, columns = step.attention_mask.shape
         past = {name: self._gathered(name, step) for name in self._shapes}
         present = {name: self._empty(name, rows, columns) for name in self._shapes}

@@ -103,8 +103,7 @@ class StatefulMemory:
 
     def start(self, step: Step) -> Callable[[], Outputs]:
         """Start an inference; the call returned waits for its outputs, which stay valid while held."""
-        with suppress(RuntimeError):  # of an inference that was abandoned
-            self.finish()
+        self.settle()
         if step.reset:
             self.request.reset_state()
         return self.run(step, {}, {})
@@ -127,6 +126,11 @@ class StatefulMemory:
             return sealed(found)
 
         return wait
+
+    def settle(self) -> None:
+        """Wait for an inference that was abandoned, whose failure is nobody's."""
+        with suppress(RuntimeError):
+            self.finish()
 
     def finish(self) -> None:
         """Wait for an inference under way, if nobody did."""

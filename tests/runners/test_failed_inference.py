@@ -32,7 +32,7 @@ class Failing:
             raise RuntimeError("no memory")
 
 
-@pytest.fixture(params=["paged", "stateful"])
+@pytest.fixture(params=["paged", "stateful", "explicit"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> od.Model:
     """A model whose first inference fails."""
     path = tmp_path_factory.mktemp("tiny")
