@@ -84,6 +84,11 @@ class Candidates:
         return self._blocks if self._divisor == 1 else None
 
     @property
+    def _made(self) -> Floats | None:
+        """The weights that the graph has made, if it has."""
+        return None if self._told is None else self._told.weights
+
+    @property
     def _undivided(self) -> Floats:
         """Logits before the division."""
         return self._logs if self._known is None else self._known
@@ -157,8 +162,8 @@ class Candidates:
     def weights(self) -> Floats:
         """Proportional to `probabilities`, shape (n,); cheaper, because nothing is divided by their sum."""
         if self._weights is None:
-            if self._told is not None and self._told.weights is not None:
-                self._weights = self._told.weights
+            if self._made is not None:
+                self._weights = self._made
             elif _SINGLE[0] < self._divisor < _SINGLE[1]:
                 base = 0 if self._moderate else self._largest
                 self._weights = exponentials(self._undivided, base, self._divisor)
@@ -169,8 +174,7 @@ class Candidates:
     @property
     def _moderate(self) -> bool:
         """Whether `weights`, if they were not given, are the exponentials of the logits as they are."""
-        made = self._told is not None and self._told.weights is not None
-        return not made and _MODERATE[0] <= self.peak < _MODERATE[1] and 0.5 <= self._divisor < _SINGLE[1]
+        return self._made is None and _MODERATE[0] <= self.peak < _MODERATE[1] and 0.5 <= self._divisor < _SINGLE[1]
 
     @cached_property
     def mass(self) -> float:
@@ -308,10 +312,9 @@ class Candidates:
         """Only those at the given positions (not ids), which must rise."""
         ids = self.tokens(positions)
         logits = None if self._known is None else self._known[positions]
-        made = self._weights
-        if made is None and self._told is not None:
-            made = self._told.weights  # so that these and all others are in proportion
-        weights = None if made is None else made[positions]
+        weights = None if self._weights is None else self._weights[positions]
+        if logits is not None and weights is None and self._made is not None:
+            weights = np.exp(logits - self._largest)  # in proportion to all others; few take less time than to be found
         if weights is not None and len(weights) and weights[weights.argmax()] < _LEAST:
             # What was likely has gone; beside it, the rest may have been rounded to nothing.
             logits, weights = self._undivided[positions], None
