@@ -7,6 +7,7 @@ import linecache
 import sys
 import tokenize
 from hashlib import blake2b
+from importlib.abc import ExecutionLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def load_plugin(file: str | Path, source: str) -> None:
     """
     path = Path(file).resolve()
     name = f"ovdecode_plugin_{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
-    spec = spec_from_file_location(name, path)
+    loader = _Text(str(path), source)
+    spec = spec_from_file_location(name, path, loader=loader)
     assert spec is not None  # since its suffix is Python's
     module = module_from_spec(spec)
     folder, before = str(path.parent), sys.modules.get(name)
@@ -61,7 +63,7 @@ def load_plugin(file: str | Path, source: str) -> None:
     linecache.cache[str(path)] = (len(source), None, io.StringIO(source).readlines(), str(path))
     try:
         with all_or_nothing():
-            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+            loader.exec_module(module)
     except BaseException as error:
         if added:
             sys.path.remove(folder)
@@ -72,3 +74,18 @@ def load_plugin(file: str | Path, source: str) -> None:
         if not isinstance(error, Exception | SystemExit):
             raise
         raise ConfigurationError(f"`{file}` must be a Python file that runs, but: {describe(error)}") from error
+
+
+class _Text(ExecutionLoader):
+    """Imports a source that is known, whatever has become of its file."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self._path, self._source = path, source
+
+    def get_filename(self, fullname: str) -> str:
+        """Where the source was."""
+        return self._path
+
+    def get_source(self, fullname: str) -> str:
+        """The source."""
+        return self._source

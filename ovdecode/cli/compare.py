@@ -26,9 +26,6 @@ from ovdecode.cli.options import (
 if TYPE_CHECKING:
     from ovdecode.model import Model
 
-FAILED = 1
-"""Exit code if a method failed on a prompt and the others went on."""
-
 
 def compare(
     prompt: Annotated[
@@ -78,7 +75,7 @@ def compare(
     from ovdecode.cli.batch import run_batch
     from ovdecode.cli.comparison import DEFAULT_STRATEGIES, Comparison
     from ovdecode.cli.console import console, fail
-    from ovdecode.cli.failures import INTERRUPTED
+    from ovdecode.cli.failures import FAILED, INTERRUPTED
     from ovdecode.cli.prompts import BUILT_IN, read_prompts, read_standard_input
     from ovdecode.cli.record import check_target, write_record
     from ovdecode.cli.screen import show_table, show_texts

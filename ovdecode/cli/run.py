@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ovdecode.experiment import Store
     from ovdecode.experiment.executors import Executor
 
-FAILED = 1
-"""Exit code if a method failed on a prompt and the others went on."""
-
 
 def run(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="What to decode.")],
@@ -49,7 +46,7 @@ def run(
     Exit code: 0; 1 if a method failed on a prompt; 2 for bad input; 130 after Ctrl-C.
     """
     from ovdecode.cli.console import console, fail, note
-    from ovdecode.cli.failures import INTERRUPTED
+    from ovdecode.cli.failures import FAILED, INTERRUPTED
     from ovdecode.cli.progress import Display
     from ovdecode.experiment import Experiment, Store
     from ovdecode.experiment import run as run_experiment

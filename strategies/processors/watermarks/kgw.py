@@ -70,13 +70,17 @@ class KgwWatermark(Watermark):
         context = sequence.tokens[None, sequence.length - self.context_width :]
         if self.seeding_scheme == "lefthash":
             return self.favoured(candidates, self._list(self.hash_contexts(context), sequence.vocabulary.size))
-        green = self._chosen(self._least(context, candidates.ids))
-        return candidates.with_logits(candidates.logits + green * candidates.logits.dtype.type(self.bias))
+        return self._raised(candidates, self._chosen(self._least(context, candidates.ids)))
 
     def favoured(self, candidates: Candidates, listed: NDArray[np.bool_]) -> Candidates:
         """The same tokens, those on a list of all tokens, shape (vocab,), with higher logits."""
-        green = listed if candidates.dense else listed[candidates.ids]
-        return candidates.with_logits(candidates.logits + green * candidates.logits.dtype.type(self.bias))
+        return self._raised(candidates, listed if candidates.dense else listed[candidates.ids])
+
+    def _raised(self, candidates: Candidates, green: NDArray[np.bool_]) -> Candidates:
+        logits = green.astype(candidates.logits.dtype)
+        logits *= self.bias
+        logits += candidates.logits
+        return candidates.with_logits(logits)
 
     def detect(self, sequence: Sequence) -> Detection:
         """The share of green tokens, and its probability without the mark; repeated n-grams count once."""
