@@ -65,12 +65,14 @@ def _draw(beams: list[Hypothesis], tokens: list[Candidates], count: int, rng: Ra
     drawn = list[Hypothesis]()
     left = [each for each in zip(beams, tokens, strict=True) if len(each[1])]
     sums = np.array([beam.score + each.logsumexp for beam, each in left])
-    while len(drawn) < count and left:
+    while left:
         index = rng.choose(np.exp(sums - sums.max()))
         beam, each = left[index]
         token = each.draw(rng)
         place = each.positions(np.array([token]))
         drawn.append(Hypothesis(beam.sequence + token, beam.score + float(each.logits[place[0]])))
+        if len(drawn) == count:
+            break
         try:
             left[index] = beam, each.replaced(place, -np.inf)
             sums[index] = beam.score + left[index][1].logsumexp

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ovdecode.candidates import Candidates
 from ovdecode.errors import LogitsError
 from ovdecode.fold import Fold
@@ -72,8 +70,11 @@ class ConstrainedBeamSearch(BeamStrategy):
         search, incomplete = Search(self, prompt, stop), list[Hypothesis]()
         while beams := search.running:
             rows = yield [beam.sequence for beam in beams]
-            tokens = [next_tokens(self, logits, beam.sequence) for logits, beam in zip(rows, beams, strict=True)]
             helpful = [progress(beam.sequence).helpful(phrases) for beam in beams]
+            tokens = [
+                next_tokens(self, logits, beam.sequence, search.width, wanted)
+                for logits, beam, wanted in zip(rows, beams, helpful, strict=True)
+            ]
             possible = list[Hypothesis]()
             for candidate in _gathered(beams, tokens, helpful, search.width):
                 if all(progress(candidate.sequence).met) or not stop(candidate.sequence):
@@ -99,11 +100,7 @@ def _gathered(
     beams: list[Hypothesis], tokens: list[Candidates], helpful: list[set[int]], width: int
 ) -> Iterator[Hypothesis]:
     """The round's candidates, best first."""
-    few = []
-    for each, wanted in zip(tokens, helpful, strict=True):
-        best = each.positions(each.top(width).ids)
-        few.append(each.at(np.union1d(best, each.positions(np.array(sorted(wanted), np.intp)))))
-    extensions, seen = Extensions.by(beams, few), set[int]()
+    extensions, seen = Extensions.by(beams, tokens), set[int]()
     for rank, index in enumerate(extensions.ranked()):
         beam = int(extensions.origins[index])
         if rank < width or beam not in seen or extensions.ids[index] in helpful[beam]:

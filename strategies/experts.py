@@ -73,8 +73,9 @@ class DExperts(Guidance):
         """The nucleus, steered."""
         given = iter(others)
         expert, anti_expert = (logits if each is None else next(given) for each in (self.expert, self.anti_expert))
-        nucleus = TopP(self.filter_p)(Candidates.after(sequence, logits), sequence).spread(len(logits))
-        return steered(nucleus, self.alpha, expert, anti_expert)
+        nucleus = TopP(self.filter_p)(Candidates.after(sequence, logits), sequence)
+        scores = steered(nucleus.logits, self.alpha, expert[nucleus.ids], anti_expert[nucleus.ids])
+        return nucleus.with_logits(scores).spread(len(logits))
 
 
 @register("proxy_tuning")

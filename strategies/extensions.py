@@ -121,16 +121,18 @@ def likeliest(strategy: Strategy, beams: Items[Hypothesis], rows: Items[Logits],
     return Extensions(beams, origins[place], blocks[place] * size + token, sums[best])
 
 
-def next_tokens(strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None) -> Candidates:
-    """The `count` best possible next tokens of one beam (None for all), with log-probabilities as the processors leave
-    them: they are not normalised again. None at a dead end, whichever processor comes to it."""
+def next_tokens(
+    strategy: Strategy, logits: Logits, sequence: Sequence, count: int | None = None, also: Iterable[int] = ()
+) -> Candidates:
+    """The `count` best possible next tokens of one beam (None for all) and some others, with log-probabilities as the
+    processors leave them: they are not normalised again. None at a dead end, whichever processor comes to it."""
     try:
         candidates, total = Candidates.after(sequence, logits), sequence.logsumexp_of(logits)
         candidates.peak  # noqa: B018  raises if no token is possible
         total = logsumexp(logits) if total is None else total
         if not strategy.processors.stages:  # the fewer, the less to shift
-            return _best(candidates, count).shifted(-total)
-        return _best(strategy.processors(candidates.shifted(-total), sequence), count)
+            return _best(candidates, count, also).shifted(-total)
+        return _best(strategy.processors(candidates.shifted(-total), sequence), count, also)
     except DeadEnd:
         return _NONE
 
@@ -149,8 +151,11 @@ def normalized(strategy: Strategy, logits: Logits, sequence: Sequence, count: in
     return best.with_logits(np.minimum(best.logits.astype(np.float64) - found.logsumexp, 0.0))
 
 
-def _best(candidates: Candidates, count: int | None) -> Candidates:
-    return candidates.possible if count is None else candidates.top(count).possible
+def _best(candidates: Candidates, count: int | None, also: Iterable[int] = ()) -> Candidates:
+    if count is None:
+        return candidates.possible
+    best, others = candidates.top(count), np.array(sorted(also), np.intp)
+    return (candidates.only(np.union1d(best.ids, others)) if len(others) else best).possible
 
 
 _NONE = Candidates(np.empty(0, np.float32), np.empty(0, np.intp))

@@ -113,8 +113,8 @@ class TailFree(LogitsProcessor):
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The candidates before the tail."""
         for size in (_FEW, SHORT, len(candidates)):
-            best = candidates.top(size).logits.astype(np.float64)
-            falling = np.exp(np.sort(best)[::-1] - candidates.peak)
+            best = candidates.top(size)
+            falling = np.exp(np.sort(best.logits.astype(np.float64))[::-1] - candidates.peak)
             if len(falling) == len(candidates):
                 falling = np.append(falling, (0.0, 0.0))
             steps = -np.diff(falling)
@@ -124,7 +124,7 @@ class TailFree(LogitsProcessor):
             first, last = sums.searchsorted((self.z + ROUNDING) * totals, "right")
             if first == last < len(sums):
                 break
-        return candidates.top(int(first) + 1)
+        return best.top(int(first) + 1)
 
 
 def _first(candidates: Candidates, falling: NDArray[np.intp], rising: NDArray[np.float64], bound: float) -> Candidates:
