@@ -30,7 +30,8 @@ def check_runner(
     Sequences grow, fork, take tokens back, appear, disappear and are asked about again, several in a call,
     for one position, for several and for none, with hidden states and inner layers where the runner has them.
     Answers must be within `tolerance` of `recompute`, or bit-equal where it is 0; read-only; valid while they
-    are held. When all sequences are gone, the cache must be as empty as before.
+    are held; and true in what they say about their own logits. When all sequences are gone, the cache must be
+    as empty as before.
 
     Args:
         runner: what is tested.
@@ -103,6 +104,8 @@ class _Check:
         for request, answer, tokens in zip(requests, answers, known, strict=True):
             if request.sequence.tokens.tolist() != tokens:
                 raise self._broken("the tokens of the sequence must not be changed", number, request)
+            if wrong := _untrue(answer):
+                raise self._broken(f"`{wrong}` must be what it is of the answer's own logits", number, request)
             expected = self.reference.recompute(request.sequence.tokens, request)
             for name, got, want, scale in _arrays(answer, expected, request):
                 self._compare(name, got, want, scale, number, request)
@@ -174,6 +177,22 @@ class _Check:
         return AssertionError(
             f"{LAW}: {what}, by `{self.runner.name}` (round {number}, seed {self.seed}, asked about {asked})"
         )
+
+
+def _untrue(answer: Answer) -> str:
+    """Which attribute of an answer does not fit its logits, if one does not."""
+    logits = answer.logits.astype(np.float64)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))  # (rows, vocab)
+    expected = {"weights": weights}
+    if answer.blocks is not None:
+        rows, count = len(logits), answer.blocks.shape[-1]
+        parts = [each.reshape(rows, count, each.shape[1] // count) for each in (logits, weights)]
+        expected["blocks"] = np.stack([parts[0].max(axis=2), parts[1].sum(axis=2)], axis=1)
+    for name, want in expected.items():
+        got = getattr(answer, name)
+        if got is not None and not (got.shape == want.shape and np.allclose(got, want, rtol=1e-4, atol=1e-6)):
+            return name
+    return ""
 
 
 def _has(runner: ModelRunner, request: Forward) -> bool:

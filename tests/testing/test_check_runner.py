@@ -64,6 +64,30 @@ def test_a_sound_runner_passes() -> None:
     check_runner(Sound(random_row, hidden=random_row, layers={0: random_row}), seed=1, rounds=20)
 
 
+class Telling(Sound):
+    """One that also says of its logits what it should; blocks are of one token."""
+
+    def recompute(self, tokens: Any, request: Forward) -> Answer:
+        answer = super().recompute(tokens, request)
+        weights = np.exp(answer.logits - answer.logits.max(axis=1, keepdims=True))
+        return replace(answer, blocks=np.stack([answer.logits, weights], axis=1), weights=weights)
+
+
+def test_what_a_runner_tells_of_its_logits_may_be_true() -> None:
+    check_runner(Telling(random_row), rounds=5)
+
+
+@pytest.mark.parametrize("name", ["blocks", "weights"])
+def test_what_a_runner_tells_of_its_logits_must_be_true(name: str) -> None:
+    class Untrue(Telling):
+        def recompute(self, tokens: Any, request: Forward) -> Answer:
+            answer = super().recompute(tokens, request)
+            return replace(answer, **{name: getattr(answer, name) + np.float32(0.01)})
+
+    with pytest.raises(AssertionError, match=f"Runners agree: `{name}` must be what it is of the answer's own logits"):
+        check_runner(Untrue(random_row), rounds=5)
+
+
 class WrongRowOrder(Sound):
     def submit(self, requests: Items[Forward]) -> Pending:
         by_length = sorted(requests, key=lambda request: request.sequence.length)
