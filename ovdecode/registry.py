@@ -38,8 +38,8 @@ _PLACES = {
 }
 """Family to what an error says of a plugin that was looked for in another one."""
 
-_NAME = re.compile(r'[^\s"()\[\]|&~:=,{][^\s"()\[\]|&~:=,]*')
-"""What a spec can name: one word."""
+WORD = r'[^\s"()\[\]|&~:=,]+'
+"""One word of a spec; a name is one that does not begin as a schema does."""
 
 log = logging.getLogger(__name__)
 _registered: dict[tuple[str, str], type[Plugin]] = {}
@@ -58,7 +58,7 @@ def register(name: str) -> Callable[[PluginType], PluginType]:
         ConfigurationError: if the name can't be written in a spec, or the class belongs to no family of plugins or is
             no dataclass.
     """
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+    if not (isinstance(name, str) and re.fullmatch(f"(?!{{){WORD}", name)):
         raise ConfigurationError(
             f'a plugin\'s name must be one word without any of "()[]{{|&~:=, got {name!r}; write @register("my_method")'
         )

@@ -19,10 +19,10 @@ import numpy as np
 from ovdecode.errors import ConfigurationError
 from ovdecode.plugin import Plugin, type_hints
 from ovdecode.processor import Chain, LogitsProcessor
-from ovdecode.registry import lookup, unknown
+from ovdecode.registry import WORD, lookup, unknown
 from ovdecode.stopping import AllOf, AnyOf, Not, StoppingCriterion
 
-_TOKEN = re.compile(r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>[^\s"()\[\]|&~:=,]+)|(?P<mark>[()\[\]|&~:=,]))""")
+_TOKEN = re.compile(rf"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>{WORD})|(?P<mark>[()\[\]|&~:=,]))""")
 _SPACE = re.compile(r"\s*")
 _MARKS = "()[]|&~:=,"
 _OBJECTS = json.JSONDecoder()

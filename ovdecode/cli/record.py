@@ -10,12 +10,11 @@ from collections.abc import Sequence as Items
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.environment import versions
-from ovdecode.models.atomic import publish_file
+from ovdecode.models.atomic import is_special, published
 
 if TYPE_CHECKING:
     from ovdecode.cli.comparison import Comparison
@@ -34,7 +33,7 @@ def check_target(file: Path) -> None:
     if str(file) == "-":
         raise ConfigurationError("`--json` must name a file, got `-`; standard output is `--json /dev/stdout`")
     touched = [file] if file.exists() else []
-    touched += [] if _is_special(file) else [file.resolve().parent]
+    touched += [] if is_special(file) else [file.resolve().parent]
     if file.is_dir() or not all(os.access(each, os.W_OK) for each in touched):
         raise ConfigurationError(
             f"`--json` must name a file that can be written, but `{file}` can't be; check the path"
@@ -48,19 +47,11 @@ def write_record(comparison: Comparison, options: Mapping[str, Any], file: Path)
         ConfigurationError: if it can't be written.
     """
     text = json.dumps(_plain(record(comparison, options)), indent=1, ensure_ascii=False, allow_nan=False)
-    beside = None if _is_special(file) else file.resolve().parent
     try:
-        with TemporaryDirectory(prefix=".ovdecode-part-", dir=beside) as folder:
-            scratch = Path(folder) / "record.json"
+        with published(file) as scratch:
             scratch.write_text(text + "\n", encoding="utf-8")
-            publish_file(scratch, file)
     except OSError as error:
         raise ConfigurationError(f"`--json` must name a file that can be written, but: {error}") from error
-
-
-def _is_special(file: Path) -> bool:
-    """Whether this is a pipe or a device, beside which nothing can be made."""
-    return file.exists() and not file.is_file()
 
 
 def record(comparison: Comparison, options: Mapping[str, Any]) -> dict[str, Any]:

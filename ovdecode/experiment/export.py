@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovdecode.errors import ConfigurationError
-from ovdecode.experiment.journal import process_name
 from ovdecode.experiment.record import known
-from ovdecode.models.atomic import publish_file
+from ovdecode.models.atomic import published
 
 if TYPE_CHECKING:
     from ovdecode.experiment.store import Store
@@ -63,15 +62,11 @@ def export(store: Store, file: str | Path) -> None:
     writers = {".csv": _write_csv, ".jsonl": _write_json, ".parquet": _write_parquet}
     if file.suffix not in writers:
         raise ConfigurationError(f"results can be exported to {', '.join(writers)}, but not to `{file.name}`")
-    beside = file.resolve() if file.is_file() or not file.exists() else file
-    scratch = beside.with_name(f".{file.stem}.part-{process_name()}{file.suffix}")
     try:
-        writers[file.suffix](store, scratch)
-        publish_file(scratch, file)
+        with published(file) as scratch:
+            writers[file.suffix](store, scratch)
     except OSError as error:
         raise ConfigurationError(f"`{file}` must be a file that can be written, but: {error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def query(store: Store, sql: str) -> list[tuple[Any, ...]]:

@@ -69,26 +69,32 @@ def publish_folder(folder: Path, target: Path) -> None:
         os.replace(folder, target)
 
 
-def publish_file(scratch: Path, target: Path) -> None:
-    """Give the finished file `scratch` the name `target`, in place of an older file if there is one.
+def is_special(file: Path) -> bool:
+    """Whether there is a pipe or a device of this name, beside which nothing can be made."""
+    return file.exists() and not file.is_file() and not file.is_dir()
 
-    A link at `target` stays, and what it points to is replaced; a pipe or a device is written to instead.
 
-    Args:
-        scratch: anywhere; beside the target, every reader sees the old file, or none, or the whole new one.
-        target: of the file.
+@contextmanager
+def published(target: Path) -> Iterator[Path]:
+    """Where to write a file that gets the name `target` when the block ends without an error.
+
+    Every reader sees the old file, or none, or the whole new one. A link at `target` stays, and what it points to is
+    replaced; a pipe or a device is written to instead.
 
     Raises:
         OSError: if the target is a folder, or can't be written.
     """
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
-    if target.exists() and not target.is_file():
-        with scratch.open("rb") as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-        scratch.unlink()
-    else:
-        shutil.move(scratch, target.resolve())
+    special, file = is_special(target), target.resolve()
+    with tempfile.TemporaryDirectory(prefix=".ovdecode-part-", dir=None if special else file.parent) as folder:
+        scratch = Path(folder) / target.name
+        yield scratch
+        if special:
+            with scratch.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        else:
+            os.replace(scratch, file)
 
 
 def sha256_of(path: Path) -> str:

@@ -214,10 +214,10 @@ def test_a_record_goes_through_links_and_into_pipes(run, tmp_path: Path):
 
 
 def test_a_record_that_cannot_be_written_costs_nothing_else(run, monkeypatch, tmp_path: Path):
-    def full(scratch: Path, target: Path) -> None:
+    def full(source: object, target: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ovdecode.cli.record.publish_file", full)
+    monkeypatch.setattr("ovdecode.models.atomic.os.replace", full)
     result = run("compare", "a", "-s", "greedy", "--max-new-tokens", 3, "--json", tmp_path / "out.json")
     assert result.exit_code == 2
     assert "bca" in result.stdout
