@@ -365,7 +365,7 @@ class Candidates:
     def positions(self, tokens: NDArray[Any]) -> NDArray[np.intp]:
         """Where these distinct token ids are; tokens that are no longer candidates are left out."""
         if self._ids is None:
-            return tokens[(tokens >= 0) & (tokens < len(self.logits))].astype(np.intp)
+            return tokens[(tokens >= 0) & (tokens < len(self))].astype(np.intp)
         if len(self._ids) == 0:
             return np.empty(0, np.intp)
         index = np.searchsorted(self._ids, tokens)

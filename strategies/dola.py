@@ -98,6 +98,6 @@ def divergence(one: Candidates, other: Candidates) -> float:
     It is the entropy of their mean less the mean of their entropies.
     """
     both = one.probabilities + other.probabilities
-    both += np.finfo(both.dtype).tiny  # 0 · log 0 is 0
-    entropy = math.log(2) - weighted_sum(both, np.log(both)) / 2
+    with np.errstate(divide="ignore"):  # of what is impossible for both, which counts nothing
+        entropy = math.log(2) - weighted_sum(both, np.log(both)) / 2
     return entropy - (one.entropy + other.entropy) / 2

@@ -61,6 +61,7 @@ class PagedGraph:
         options = options_for(precision, properties, core, device)
         if hidden:
             self._head = core.compile_model(head_model(graph_of(model)), device, options).create_infer_request()
+            self._head_tensors = Tensors(self._head, ["logits"])
         cache = options.pop("CACHE_DIR", "")
 
         def build() -> ov.Model:
@@ -128,6 +129,7 @@ class PagedGraph:
 
     def read_out(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
-        logits: NDArray[np.float32] = self._head.infer({"hidden": hidden})["logits"].copy()
-        logits.flags.writeable = False
-        return logits
+        self._head_tensors.write({"hidden": hidden})
+        outputs = self._head_tensors.outputs(len(hidden))
+        self._head.infer()
+        return sealed(outputs)["logits"]

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from operator import index
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovdecode.candidates import Candidates
+from ovdecode.deferred import Deferred
+from ovdecode.numerics import Floats
 from ovdecode.plugin import require
 from ovdecode.processor import LogitsProcessor
+from ovdecode.random import Chooser
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
 from ovdecode.strategies.processors.bias import ban
 from ovdecode.strategies.processors.shared import ROUNDING
+
+_BEST, _MORE = 192, 16
+"""A draw from the skewed distribution looks among so many first, then among so many times as many."""
 
 
 @register("xtc")
@@ -153,11 +160,44 @@ class Skew(LogitsProcessor):
 
     def __call__(self, candidates: Candidates, sequence: Sequence) -> Candidates:
         """The same tokens, with the probabilities of the skewed distribution."""
-        falling, power = candidates.falling(), math.exp(self.skew)
-        weights = candidates.weights[falling].astype(np.float64)
+        return _Skewed(candidates, math.exp(self.skew))
+
+
+class _Skewed(Deferred):
+    """The skewed distribution. To order all tokens takes long, and most draws end among the best of them."""
+
+    def __init__(self, before: Candidates, power: float) -> None:
+        super().__init__(before)
+        self._power = power
+
+    def make(self) -> Floats:
+        """What each token adds to C_k^power."""
+        falling, weights = self.before.falling(), self.before.weights
+        skewed = np.empty_like(weights)
+        skewed[falling] = self._added(weights[falling].astype(np.float64))
+        return skewed
+
+    def draw(self, rng: Chooser) -> int:
+        """One of the best tokens, or of all others together; then among more of them."""
+        if rng.ordered:
+            return super().draw(rng)
+        weights, refused, count = self.before.weights, 0, _BEST
+        total = weights.sum(dtype=np.float64)
+        while True:
+            top = self.before.top(count)
+            best = self.before.positions(top.ids)[top.falling()]
+            among = weights[best].astype(np.float64)
+            added = self._added(np.append(among, max(total - among.sum(), 0.0)))
+            added[:refused] = 0
+            place = rng.choose(added)
+            if place < len(best):
+                return self.token(int(best[place]))
+            refused, count = len(best), _MORE * count
+
+    def _added(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """By how much C_k^power grows with each k, for weights in falling order, shape (n,)."""
         masses = weights.cumsum()
         with np.errstate(divide="ignore"):  # the first has no mass before it
-            lost = -np.expm1(power * np.log1p(-weights / masses))  # of C_k^power, what C_(k-1)^power lacks
-        skewed = np.empty_like(weights)
-        skewed[falling] = lost * np.exp(power * np.log(masses / masses[-1]))
-        return candidates.with_weights(skewed)
+            lost = -np.expm1(self._power * np.log1p(-weights / masses))  # of C_k^power, what C_(k-1)^power lacks
+        added: NDArray[np.float64] = lost * np.exp(self._power * np.log(masses / masses[-1]))
+        return added

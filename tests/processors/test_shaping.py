@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from ovdecode.errors import ConfigurationError, LogitsError
 from ovdecode.stopping import Stop
 from ovdecode.strategy import Decoding
 from ovdecode.testing import distribution
+from ovdecode.testing.enumeration import Choices
 
 ROOT = Vocabulary(4).root
 
@@ -213,6 +215,31 @@ def test_skew_equals_its_definition(seed: int, size: int, skew: float) -> None:
     expected = np.diff(masses**power, prepend=0.0)
     found = Skew(skew)(Candidates(row), ROOT).distribution(size)[falling]
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("skew", [2.0, -1.0])
+def test_a_draw_has_the_law_of_the_weights_that_it_does_not_make(skew: float) -> None:
+    row = (np.random.default_rng(4).standard_normal(4000) * 2).round(2).astype(np.float32)  # with ties everywhere
+    row[::5] = -np.inf
+    skewed, choices, found = Skew(skew)(Candidates(row), ROOT), Choices(), np.zeros(len(row))
+    open_paths, made = True, []
+    with patch.object(type(skewed), "make", lambda self: made.append(self)):
+        while open_paths:
+            found[skewed.draw(choices)] += choices.probability
+            open_paths = choices.advance()
+    assert made == []
+    assert found == pytest.approx(skewed.distribution(len(row)), rel=1e-4, abs=1e-9)
+
+
+def test_what_chooses_in_order_is_offered_all_skewed_weights_at_once() -> None:
+    class Ordered(Random):
+        ordered = True
+
+    row = np.linspace(3, 0, 1000, dtype=np.float32)
+    offered: list[int] = []
+    with patch.object(Ordered, "choose", lambda self, weights: offered.append(len(weights)) or 0):
+        Skew(1.0)(Candidates(row), ROOT).draw(Ordered(0))
+    assert offered == [1000]
 
 
 @pytest.mark.parametrize("processor", [XTC(), Quadratic(1.0), Skew(1.0)], ids=str)
