@@ -2,12 +2,12 @@
 
     python benchmarks/catalogue.py [--quick] [--threads 2] [--only beam mirostat ...] [--json results.json]
 
-A step's Python is all of its time in which no inference is under way: the method, its processors, the engine and the
-pages; the first step, which reads the prompts, is left out. It is measured twice: in place, and once more with the
-outputs of that run recorded and replayed without any inference, so that every decision is the same but the processor's
-caches stay warm. So many prompts run at once that an inference has about 32 rows. `greedy` shows what the engine alone
-costs; lines with a `+` are processors inside sampling. Marked are methods whose Python is more than a fifth of their
-steps.
+A step's Python is all of its time in which no inference is under way; of it, the method's own is what passes inside the
+strategy and its processors, from the logits to the next request, and the rest is the engine's and the pages'. The first
+step, which reads the prompts, is left out. All Python is measured twice: in place, and once more with the outputs of
+that run recorded and replayed without any inference, so that every decision is the same but the processor's caches stay
+warm. So many prompts run at once that an inference has about 32 rows. Lines with a `+` are processors inside sampling.
+Marked are methods whose own Python is more than a fifth of their steps.
 """
 
 from __future__ import annotations
@@ -97,6 +97,29 @@ def clocked(record: bool) -> Iterator[Clock]:
 
 
 @contextmanager
+def timed(kind: type[od.Strategy]) -> Iterator[Clock]:
+    """The time inside decodings of one kind of strategy, and inside all that run in them."""
+    clock, decode = Clock(), kind.decode
+
+    class Timed:
+        def __init__(self, *given: Any) -> None:
+            self._decoding = decode(*given)
+
+        def send(self, answer: Any) -> Any:
+            clock.begin()
+            try:
+                return self._decoding.send(answer)
+            finally:
+                clock.end()
+
+        def close(self) -> None:
+            self._decoding.close()
+
+    with patch.object(kind, "decode", lambda *given: Timed(*given)):
+        yield clock
+
+
+@contextmanager
 def replayed(outputs: list[Any]) -> Iterator[None]:
     """No inference runs: what was recorded is returned, in the same order."""
     left = iter(outputs)
@@ -107,8 +130,8 @@ def replayed(outputs: list[Any]) -> Iterator[None]:
         yield
 
 
-def steps(tasks: list[od.Task], clock: Clock) -> tuple[float, int]:
-    """Run tasks: the seconds and the number of all steps after the first, of which alone the clock then tells.
+def steps(tasks: list[od.Task], *clocks: Clock) -> tuple[float, int]:
+    """Run tasks: the seconds and the number of all steps after the first, of which alone the clocks then tell.
 
     Raises:
         Exception: what went wrong in a task.
@@ -116,7 +139,8 @@ def steps(tasks: list[od.Task], clock: Clock) -> tuple[float, int]:
     begin, count = time.perf_counter(), 0
     for count, events in enumerate(od.Engine(max_live=len(tasks), max_tokens=8_192).rounds(tasks)):
         if count == 0:
-            clock.reset()
+            for clock in clocks:
+                clock.reset()
             begin = time.perf_counter()
         for event in events:
             if isinstance(event, od.Generation) and event.error is not None:
@@ -145,7 +169,7 @@ def main() -> None:
         ]
     table = Table(
         f"Python of a step, at about {ROWS} rows",
-        ["method", "prompts", "rows", "step ms", "us / row", "warm us / row", "Python %", f"> {ASKED:g} %"],
+        ["method", "prompts", "rows", "step ms", "us / row", "its own", "warm us", "Python %", "its own %", ""],
     )
     for name, spec, shown in cases:
         if options.only and name not in options.only:
@@ -155,16 +179,17 @@ def main() -> None:
         count = max(1, round(ROWS * clock.inferences / clock.rows))
         measured = []
         for _ in range(rounds):
-            with clocked(record=True) as clock:
-                seconds, number = steps(tasks_for(model, spec, count, new), clock)
+            tasks = tasks_for(model, spec, count, new)
+            with clocked(record=True) as clock, timed(type(tasks[0].method)) as own:
+                seconds, number = steps(tasks, clock, own)
             with replayed(clock.outputs or []):
-                warm, _ = steps(tasks_for(model, spec, count, new), Clock())
+                warm, _ = steps(tasks_for(model, spec, count, new))
             python = seconds - clock.seconds
-            measured.append((seconds / number, python / clock.rows, warm / clock.rows, python / seconds))
-        step, cold, hot, share = np.median(measured, axis=0)
-        mark = "<<<" if 100 * share > ASKED else ""
+            each = [1e6 * time / clock.rows for time in (python, own.seconds, warm)]
+            measured.append((1e3 * seconds / number, *each, 100 * python / seconds, 100 * own.seconds / seconds))
+        figures = np.median(measured, axis=0)
         rows = clock.rows / clock.inferences
-        table.add(shown[:36], count, rows, 1e3 * step, 1e6 * cold, 1e6 * hot, 100 * share, mark)
+        table.add(shown[:36], count, rows, *figures, f"> {ASKED:g}" if figures[-1] > ASKED else "")
     for name, reason in NO_SPEC.items():
         print(f"`{name}` is left out: it {reason}")
     table.finish(options, model)

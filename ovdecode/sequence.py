@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ovdecode.buffer import Buffer
 from ovdecode.errors import TokenError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Sequence:
     length: int
     prompt_length: int
     vocabulary: Vocabulary
-    _buffer: _Buffer
+    _buffer: Buffer
     _memo: dict[Hashable, Any] | None
     _told: Told | None
     _logprob: float | None
@@ -74,7 +75,7 @@ class Sequence:
         root = cls.__new__(cls)
         root.parent, root.token, root.length, root.prompt_length = None, -1, 0, 0
         root.vocabulary = vocabulary
-        root._buffer = _Buffer(np.empty(64, np.int64), 0)
+        root._buffer = Buffer(np.empty(64, np.int64), 0)
         root._memo, root._told, root._logprob = None, None, 0.0
         return root
 
@@ -298,27 +299,3 @@ class _Reopened(Sequence):
 
 _nodes: WeakValueDictionary[tuple[Sequence, int, int | tuple[int, ...]], Sequence] = WeakValueDictionary()
 """By parent, token and prompt length; by the tokens that are lacking in the place of that, if any are."""
-
-
-class _Buffer:
-    """Token ids shared by a chain of nodes: appended in place at its end, copied where a chain forks."""
-
-    __slots__ = ("array", "used")
-
-    def __init__(self, array: NDArray[np.int64], used: int) -> None:
-        self.array, self.used = array, used
-
-    def append(self, length: int, token: int) -> _Buffer:
-        if length == self.used and length < len(self.array):
-            buffer = self
-        else:
-            buffer = _Buffer(np.empty(max(64, 2 * length), np.int64), length)
-            buffer.array[:length] = self.array[:length]
-        buffer.array[length] = token
-        buffer.used = length + 1
-        return buffer
-
-    def view(self, length: int) -> NDArray[np.int64]:
-        view = self.array[:length]
-        view.flags.writeable = False
-        return view
