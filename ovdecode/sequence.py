@@ -228,6 +228,13 @@ class Sequence:
         return float("nan") if self._logprob is None else self._logprob
 
     @property
+    def token_logprobs(self) -> tuple[float, ...]:
+        """Log-probability of each generated token, as `logprob` is their sum; NaN where it is not known."""
+        nodes = [self.prompt, *self.path(self.prompt_length)]
+        with np.errstate(invalid="ignore"):  # after what is impossible, nothing can be told
+            return tuple(np.diff([node.logprob for node in nodes]).tolist())
+
+    @property
     def tokens(self) -> NDArray[np.int64]:
         """All token ids, prompt included; shape (length,), read-only."""
         return self._buffer.view(self.length)

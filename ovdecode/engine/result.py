@@ -5,10 +5,7 @@ from __future__ import annotations
 import traceback
 from math import isnan
 
-import numpy as np
-
 from ovdecode.generation import Candidate
-from ovdecode.sequence import Sequence
 from ovdecode.stopping import StopReason
 from ovdecode.strategy import Hypothesis
 from ovdecode.text import generated_text
@@ -29,17 +26,11 @@ def candidate(hypothesis: Hypothesis, reason: StopReason | None) -> Candidate:
         tokens=tuple(sequence.generated.tolist()),
         text=text if reason is None or reason.text_end is None else text[: reason.text_end],
         logprob=sequence.logprob,
-        token_logprobs=token_logprobs(sequence),
+        token_logprobs=sequence.token_logprobs,
         score=sequence.logprob if isnan(hypothesis.score) else hypothesis.score,
         stop_reason=reason,
         taken_back=len(sequence.prompt.taken_back),
     )
-
-
-def token_logprobs(sequence: Sequence) -> tuple[float, ...]:
-    """Log-probability of each generated token under the model itself; NaN where it is not known."""
-    nodes = [sequence.prompt, *sequence.path(sequence.prompt_length)]
-    return tuple(np.diff([node.logprob for node in nodes]).tolist())
 
 
 def without_frames(error: Exception) -> Exception:

@@ -206,7 +206,7 @@ def _ask_logprobs(prompt: Sequence, tokens: Items[int]) -> Question[tuple[float,
         asked = sequence + piece[:-1]
         yield Forward(asked, last=len(piece))
         sequence = asked + piece[-1]
-    return tuple(np.diff([node.logprob for node in (prompt, *sequence.path(prompt.length))]).tolist())
+    return sequence.token_logprobs
 
 
 def _ask_tempered(temperature: float, prompt: Sequence, tokens: Items[int]) -> Question[tuple[float, ...]]:
