@@ -71,7 +71,7 @@ def test_the_extremes() -> None:
 
 def test_a_scale_of_1_changes_nothing_and_asks_nothing() -> None:
     """It once moved the logits' zero, which a repetition penalty depends on."""
-    model, plain = table_model({(): [1.0, 2.0, -3.0]}), Greedy(processors=RepetitionPenalty(3.0))
+    model, plain = Model(TableRunner({(): [1.0, 2.0, -3.0]})), Greedy(processors=RepetitionPenalty(3.0))
     expected = model.generate([1], plain, max_new_tokens=4)
     found = model.generate([1], ClassifierFreeGuidance(1.0, strategy=plain), max_new_tokens=4)
     assert (found.tokens, found.cost.tokens) == (expected.tokens, expected.cost.tokens)
