@@ -15,6 +15,7 @@ BEGAN = time.perf_counter()  # before anything else is imported: a process also 
 # ruff: noqa: E402
 import argparse
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -270,8 +271,10 @@ class Process:
 
         place = [setup.folder, setup.cache, "--threads", str(setup.threads)]
         command = [python, str(Path(__file__).resolve()), engine, *place]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+        # A checkout has its bytecode as an installed package has, or it alone would be compiled at every start.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=quiet, text=True, env=environment)
 
     def __enter__(self) -> Process:
         self._reply()
