@@ -116,5 +116,6 @@ def test_a_dataclass_that_is_not_frozen_is_told_by_its_own_line(tmp_path: Path):
     """The line of `dataclasses.py` was shown."""
     file = tmp_path / "thawed.py"
     file.write_text(SOURCE.format(name="thawed", kind="A", token=0).replace("(frozen=True)", ""))
-    with pytest.raises(ConfigurationError, match=r"cannot inherit non-frozen .*\(thawed.py:8\)$"):
+    line = 8 if sys.version_info >= (3, 11) else 9  # of the decorator, or of the class
+    with pytest.raises(ConfigurationError, match=rf"cannot inherit non-frozen .*\(thawed.py:{line}\)$"):
         load_plugin_file(file)

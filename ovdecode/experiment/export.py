@@ -13,6 +13,7 @@ import numpy as np
 
 from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.record import known
+from ovdecode.extras import from_extra
 from ovdecode.models.atomic import published
 
 if TYPE_CHECKING:
@@ -131,8 +132,4 @@ def _connect(store: Store, folder: Path) -> Any:
 
 
 def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ConfigurationError("Parquet and SQL need DuckDB: pip install 'ovdecode[query]'") from error
-    return duckdb
+    return from_extra("query", "duckdb", "Parquet or SQL")

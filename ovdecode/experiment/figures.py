@@ -15,6 +15,7 @@ from ovdecode.errors import ConfigurationError
 from ovdecode.experiment.layout import titled
 from ovdecode.experiment.scores import chosen, higher_is_better
 from ovdecode.experiment.statistics import pareto_front
+from ovdecode.extras import from_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,13 +102,8 @@ def write_figures(
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigurationError(
-            "`matplotlib` must be installed to draw figures, and is not; run pip install 'ovdecode[report]'"
-        ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")  # of its own: pyplot would keep it for ever
+    figures = from_extra("report", "matplotlib.figure", "a figure")
+    figure = figures.Figure(figsize=(width, height), layout="constrained")  # its own: pyplot would keep it for ever
     return figure, figure.add_subplot()
 
 

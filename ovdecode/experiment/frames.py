@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING, Any
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.extras import from_extra
 
 if TYPE_CHECKING:
     import pandas
@@ -18,11 +18,6 @@ def data_frame(rows: Iterable[Mapping[str, Any]], columns: Items[str]) -> pandas
     Raises:
         ConfigurationError: if pandas is not installed.
     """
-    try:
-        import pandas
-    except ImportError as error:
-        raise ConfigurationError(
-            "`pandas` must be installed for a data frame, and is not; run pip install 'ovdecode[report]'"
-        ) from error
-    frame: pandas.DataFrame = pandas.DataFrame(list(rows), columns=list(columns))
+    library = from_extra("report", "pandas", "a data frame")
+    frame: pandas.DataFrame = library.DataFrame(list(rows), columns=list(columns))
     return frame

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from math import nan
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.extras import from_extra
 from ovdecode.forward import Forward
 from ovdecode.metric import Question, Result, SetMetric, ask, raised, require_model
 from ovdecode.model import Model
@@ -88,14 +88,9 @@ class Mauve(SetMetric):
             texts: shape (texts, features).
             references: shape (references, features).
         """
-        try:
-            from mauve import compute_mauve
-        except ImportError as error:
-            needed = "`mauve` needs mauve-text; install it with: pip install ovdecode[metrics]"
-            raise ConfigurationError(needed) from error
-        buckets = self.num_buckets or "auto"
-        scaling: Any = self.scaling_factor
-        found = compute_mauve(references, texts, num_buckets=buckets, mauve_scaling_factor=scaling)
+        library = from_extra("metrics", "mauve", "`mauve`")
+        buckets, scaling = self.num_buckets or "auto", self.scaling_factor
+        found = library.compute_mauve(references, texts, num_buckets=buckets, mauve_scaling_factor=scaling)
         if np.array_equal(found.p_hist, found.q_hist):
             return 1.0  # the curve is then one point, out of whose corner the library makes 0.75
         return float(found.mauve)

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from itertools import zip_longest
 from math import isinf, nan
 from typing import Any, ClassVar
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.extras import from_extra
 from ovdecode.metric import Result, SetMetric, TextMetric
 from ovdecode.plugin import require
 from ovdecode.registry import register
@@ -182,7 +181,9 @@ class ChrfScore(_Sacrebleu):
 
     def scorer(self, *, corpus: bool = False) -> Any:
         """sacrebleu's CHRF."""
-        return _sacrebleu("chrf").CHRF(char_order=self.char_order, word_order=self.word_order, beta=self.beta)
+        return from_extra("metrics", "sacrebleu.metrics.chrf", "`chrf`").CHRF(
+            char_order=self.char_order, word_order=self.word_order, beta=self.beta
+        )
 
 
 @register("bleu")
@@ -213,7 +214,7 @@ class BleuScore(_Sacrebleu):
 
     def scorer(self, *, corpus: bool = False) -> Any:
         """sacrebleu's BLEU."""
-        kind = _sacrebleu("bleu").BLEU
+        kind = from_extra("metrics", "sacrebleu.metrics.bleu", "`bleu`").BLEU
         require(self, "tokenize", self.tokenize in kind.TOKENIZERS, f"one of {', '.join(kind.TOKENIZERS)}")
         return kind(lowercase=self.lowercase, tokenize=self.tokenize, effective_order=not corpus)
 
@@ -250,12 +251,3 @@ class CorpusScore(SetMetric):
             return nan
         columns = list(zip_longest(*(result.references for result in known)))  # None: this text has no further one
         return float(self.metric.scorer(corpus=True).corpus_score([result.text for result in known], columns).score)
-
-
-def _sacrebleu(module: str) -> Any:
-    try:
-        return import_module(f"sacrebleu.metrics.{module}")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"`{module}` needs sacrebleu; install it with: pip install ovdecode[metrics]"
-        ) from error

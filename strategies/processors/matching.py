@@ -14,6 +14,7 @@ import numpy as np
 
 from ovdecode.candidates import Mask
 from ovdecode.errors import ConfigurationError, LogitsError, PromptError
+from ovdecode.extras import from_extra
 from ovdecode.vocabulary import Vocabulary
 
 SPACING = 16
@@ -152,14 +153,8 @@ def llguidance() -> ModuleType:
     Raises:
         ConfigurationError: if it is not installed.
     """
-    try:
-        import llguidance
-    except ImportError as error:
-        raise ConfigurationError(
-            "constraints need `llguidance`, which is not installed. Run: pip install 'ovdecode[grammar]' "
-            "(in a checkout: pip install '.[grammar]')"
-        ) from error
-    return llguidance
+    library: ModuleType = from_extra("grammar", "llguidance", "a constraint")
+    return library
 
 
 class _Tokens:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.extras import from_extra
 from ovdecode.plugin import require
 from ovdecode.registry import register
 from ovdecode.sequence import Sequence
@@ -202,9 +202,6 @@ class Bleu(Utility):
 
     @cached_property
     def _bleu(self) -> Any:
-        try:
-            from sacrebleu.metrics.bleu import BLEU
-        except ImportError as error:
-            raise ConfigurationError("`bleu` needs sacrebleu; install it with: pip install ovdecode[mbr]") from error
-        require(self, "tokenize", self.tokenize in BLEU.TOKENIZERS, f"one of {', '.join(BLEU.TOKENIZERS)}")
-        return BLEU(tokenize=self.tokenize, effective_order=True)
+        bleu = from_extra("mbr", "sacrebleu.metrics.bleu", "`bleu`").BLEU
+        require(self, "tokenize", self.tokenize in bleu.TOKENIZERS, f"one of {', '.join(bleu.TOKENIZERS)}")
+        return bleu(tokenize=self.tokenize, effective_order=True)

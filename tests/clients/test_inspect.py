@@ -145,7 +145,7 @@ def test_what_is_asked_at_once_shares_the_inferences(model, loaded, monkeypatch)
     worker, everything = one.api._loaded().worker, 6
     assert other.api._loaded().worker is worker
     assert len(loaded) == 1  # two providers of one model
-    calls, submit, sent, send = [], model.runner.submit, [], worker.submit
+    calls, submit, sent, send = [], type(model.runner).submit, [], worker.submit
     all_sent = threading.Event()
 
     def watched(task: od.Task) -> Any:
@@ -154,13 +154,13 @@ def test_what_is_asked_at_once_shares_the_inferences(model, loaded, monkeypatch)
             all_sent.set()
         return sent[-1]
 
-    def held(asked: list[Any]) -> Any:
+    def held(runner: Any, asked: list[Any]) -> Any:
         all_sent.wait()
         calls.append(len(asked))
-        return submit(asked)
+        return submit(runner, asked)
 
     monkeypatch.setattr(worker, "submit", watched)
-    monkeypatch.setattr(model.runner, "submit", held)
+    monkeypatch.setattr(type(model.runner), "submit", held)
 
     async def run() -> None:
         async with anyio.create_task_group() as group:

@@ -140,8 +140,13 @@ def test_a_context_that_is_too_long_loses_its_beginning(model, caplog) -> None:
 
 
 def test_all_requests_share_the_inferences(model, monkeypatch) -> None:
-    calls, submit = [], model.runner.submit
-    monkeypatch.setattr(model.runner, "submit", lambda asked: calls.append(len(asked)) or submit(asked))
+    calls, submit = [], type(model.runner).submit
+
+    def counted(runner, asked):
+        calls.append(len(asked))
+        return submit(runner, asked)
+
+    monkeypatch.setattr(type(model.runner), "submit", counted)
     settings = {"max_gen_toks": 8, "until": []}
     OvdecodeLM(model).generate_until(requests(*((prompt, settings) for prompt in PROMPTS)), disable_tqdm=True)
     assert max(calls) == len(PROMPTS)

@@ -211,10 +211,10 @@ def test_a_page_that_cant_be_written_is_an_error(store: Store, tmp_path: Path) -
         write_report(store, tmp_path / "no" / "folder" / "r.html")
 
 
-@pytest.mark.parametrize(("module", "package"), [("altair", "altair"), ("vl_convert", "vl-convert-python")])
-def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, module: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigurationError, match=rf"`{package}` must be installed.*ovdecode\[report\]"):
+@pytest.mark.parametrize("package", ["altair", "vl_convert"])
+def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigurationError, match=rf"a report needs `{package}`, which is not .*ovdecode\[report\]"):
         page_of(Texts({}, 10**7))
 
 

@@ -169,9 +169,9 @@ def test_csv_and_data_frame_hold_every_number():
 def test_without_pandas_and_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigurationError, match=r"`pandas` must be installed .* pip install 'ovdecode\[report\]'"):
+    with pytest.raises(ConfigurationError, match=r"a data frame needs `pandas`, .*'ovdecode\[report\]'"):
         table().to_pandas()
-    with pytest.raises(ConfigurationError, match=r"`matplotlib` must be installed .* pip install 'ovdecode\[report\]'"):
+    with pytest.raises(ConfigurationError, match=r"a figure needs `matplotlib`, .*'ovdecode\[report\]'"):
         draw_intervals(table(), "length")
 
 

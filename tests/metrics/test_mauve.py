@@ -118,5 +118,5 @@ def test_parameters_out_of_range_are_named(parameters: dict[str, float]) -> None
 
 def test_the_library_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mauve", None)
-    with pytest.raises(ConfigurationError, match=r"`mauve` needs mauve-text; .*pip install ovdecode\[metrics\]"):
+    with pytest.raises(ConfigurationError, match=r"`mauve` needs `mauve`, .*'ovdecode\[metrics\]'"):
         Mauve().area(points(2, 2), points(2, 2))

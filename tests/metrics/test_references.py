@@ -132,5 +132,5 @@ def test_an_unknown_tokeniser_is_named() -> None:
 
 def test_sacrebleu_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics.chrf", None)
-    with pytest.raises(ConfigurationError, match=r"`chrf` needs sacrebleu; .*pip install ovdecode\[metrics\]"):
+    with pytest.raises(ConfigurationError, match=r"`chrf` needs `sacrebleu`, .*'ovdecode\[metrics\]'"):
         ChrfScore()(result("a", "a"))

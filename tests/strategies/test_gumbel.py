@@ -26,7 +26,7 @@ class Fixed(Random):
             def of(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
                 return noise[tokens]  # type: ignore[no-any-return]
 
-        return Known(0)
+        return Known(np.zeros(1, np.uint64))
 
 
 def test_the_largest_sum_of_logit_and_noise_wins() -> None:

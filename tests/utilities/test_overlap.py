@@ -82,7 +82,7 @@ def test_token_f1_counts_generated_tokens_but_no_markup() -> None:
 
 def test_sacrebleu_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
-    with pytest.raises(ConfigurationError, match=r"`bleu` needs sacrebleu; .*pip install ovdecode\[mbr\]"):
+    with pytest.raises(ConfigurationError, match=r"`bleu` needs `sacrebleu`, .*'ovdecode\[mbr\]'"):
         features(Bleu(), "a")
 
 

@@ -61,7 +61,9 @@ class Dask:
 
     def __init__(self, scheduler: Any, plugins: Iterable[str | Path] = (), threads: int | None = None) -> None:
         if find_spec("distributed") is None:
-            raise ConfigurationError("Dask must be installed to decode on a cluster: pip install 'ovdecode[dask]'")
+            raise ConfigurationError(
+                "a Dask cluster needs `distributed`, which is not installed. Run: pip install 'ovdecode[dask]'"
+            )
         check_count("threads", 1 if threads is None else threads)
         self._scheduler, self._threads, self._plugins = scheduler, threads, read_plugins(plugins)
 

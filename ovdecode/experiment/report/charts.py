@@ -7,7 +7,7 @@ from collections.abc import Sequence as Items
 from functools import cache
 from typing import Any
 
-from ovdecode.errors import ConfigurationError
+from ovdecode.extras import from_extra
 
 COLORS = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#a08a00", "#7a5195"),
@@ -28,7 +28,7 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
     Raises:
         ConfigurationError: if Altair is not installed.
     """
-    alt = _altair()
+    alt = from_extra("report", "altair", "a report")
     domain = alt.Scale(domain=list(methods), range=colors(methods))
     color = alt.Color("method:N", scale=domain, legend=None)
     rows, texts = alt.Data(name="rows"), alt.Data(name="texts")
@@ -91,27 +91,9 @@ def library() -> str:
     Raises:
         ConfigurationError: if vl-convert is not installed.
     """
-    try:
-        from vl_convert import javascript_bundle
-    except ImportError as error:
-        raise _missing("vl-convert-python") from error
-    return _bundle(javascript_bundle)
+    return _bundle(from_extra("report", "vl_convert", "a report").javascript_bundle)
 
 
 @cache  # it takes a second to make
 def _bundle(make: Callable[[str], str]) -> str:
     return make("window.vegaEmbed = vegaEmbed;")
-
-
-def _altair() -> Any:
-    try:
-        import altair
-    except ImportError as error:
-        raise _missing("altair") from error
-    return altair
-
-
-def _missing(package: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"`{package}` must be installed to write a report, and is not; run pip install 'ovdecode[report]'"
-    )

@@ -1,0 +1,37 @@
+"""Packages that come with an extra of this one, and are imported where they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ovdecode.errors import ConfigurationError
+
+
+def from_extra(extra: str, module: str, user: str) -> Any:
+    """A module of a package that comes with an extra.
+
+    Args:
+        extra: its name.
+        module: the module's, with dots.
+        user: who needs it, for the error.
+
+    Raises:
+        ConfigurationError: if it is not installed, or does not work as it is.
+
+    Example:
+        >>> from_extra("magic", "no_such_package.spells", "`wizard`")
+        Traceback (most recent call last):
+            ...
+        ovdecode.errors.ConfigurationError: `wizard` needs `no_such_package`, which is not installed. Run: pip install
+        'ovdecode[magic]'
+    """
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        fault, upgrade = ("is not installed", "") if absent else (f"can't be imported: {error}", "--upgrade ")
+        raise ConfigurationError(
+            f"{user} needs `{package}`, which {fault}. Run: pip install {upgrade}'ovdecode[{extra}]'"
+        ) from error
