@@ -23,8 +23,7 @@ def from_extra(extra: str, module: str, user: str) -> Any:
         >>> from_extra("magic", "no_such_package.spells", "`wizard`")
         Traceback (most recent call last):
             ...
-        ovdecode.errors.ConfigurationError: `wizard` needs `no_such_package`, which is not installed. Run: pip install
-        'ovdecode[magic]'
+        ovdecode.errors.ConfigurationError: `wizard` needs `no_such_package`, which is not installed. Run: ...
     """
     package = module.partition(".")[0]
     try:
