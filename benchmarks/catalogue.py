@@ -7,6 +7,7 @@ strategy and its processors, from the logits to the next request, and the rest i
 step, which reads the prompts, is left out. All Python is measured twice: in place, and once more with the outputs of
 that run recorded and replayed without any inference, so that every decision is the same but the processor's caches stay
 warm. So many prompts run at once that an inference has about 32 rows. Lines with a `+` are processors inside sampling.
+A row's time is in microseconds.
 Marked are methods whose own Python is more than a fifth of their steps.
 """
 
@@ -169,7 +170,7 @@ def main() -> None:
         ]
     table = Table(
         f"Python of a step, at about {ROWS} rows",
-        ["method", "prompts", "rows", "step ms", "us / row", "its own", "warm us", "Python %", "its own %", ""],
+        ["method", "rows", "step ms", "us / row", "its own", "warm", "Python %", "its own %", ""],
     )
     for name, spec, shown in cases:
         if options.only and name not in options.only:
@@ -189,7 +190,7 @@ def main() -> None:
             measured.append((1e3 * seconds / number, *each, 100 * python / seconds, 100 * own.seconds / seconds))
         figures = np.median(measured, axis=0)
         rows = clock.rows / clock.inferences
-        table.add(shown[:36], count, rows, *figures, f"> {ASKED:g}" if figures[-1] > ASKED else "")
+        table.add(shown[:36], rows, *figures, f"> {ASKED:g}" if figures[-1] > ASKED else "")
     for name, reason in NO_SPEC.items():
         print(f"`{name}` is left out: it {reason}")
     table.finish(options, model)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ovdecode.candidates import Candidates
 from ovdecode.hashing import Hashes, absorb, uniforms
 
-_BLOCK, _FIRST = 64, 24
+_BLOCK, _FIRST = 64, 8
 _PLACES = np.arange(_BLOCK)
 
 
@@ -54,23 +54,27 @@ class GumbelNoise:
             sums = logits + self.of(candidates.ids)
         else:
             arrivals, winners = self._first(np.arange(len(peaks)))
-            bounds = peaks - np.log(arrivals)  # of the sums in each block
-            rows = logits.reshape(-1, _BLOCK)
+            rows, most = logits.reshape(-1, _BLOCK), -np.log(arrivals)  # most: the noise of the first of each block
+            bounds = peaks + most  # of the sums in each block
 
-            def noisy(blocks: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-                tokens = blocks[:, None] * _BLOCK + _PLACES  # (blocks, _BLOCK)
-                noise = self._noise(tokens, arrivals[blocks, None], winners[blocks, None] == _PLACES)
-                return tokens.ravel(), (rows[blocks] + noise).ravel()
+            def noisy(blocks: NDArray[np.intp], tokens: NDArray[np.intp]) -> NDArray[np.float64]:
+                noise = self._noise(tokens, arrivals[blocks], tokens % _BLOCK == winners[blocks])
+                sums: NDArray[np.float64] = logits[tokens] + noise
+                return sums
 
             # What is among the largest of a few blocks bounds what can be among the largest of all.
             first = np.argpartition(bounds, -_FIRST)[-_FIRST:]
-            positions, sums = noisy(first)
+            positions = (first[:, None] * _BLOCK + _PLACES).ravel()
+            sums = noisy(first.repeat(_BLOCK), positions)
             least = np.partition(sums, -count)[-count] if count <= len(sums) else -np.inf
             others = bounds >= least
             others[first] = False
             if others.any():
-                more, further = noisy(others.nonzero()[0])
-                positions, sums = np.concatenate([positions, more]), np.concatenate([sums, further])
+                blocks = others.nonzero()[0]
+                likely = (rows[blocks] + most[blocks, None] >= least).ravel().nonzero()[0]
+                blocks = blocks[likely // _BLOCK]
+                tokens = blocks * _BLOCK + likely % _BLOCK
+                positions, sums = np.append(positions, tokens), np.append(sums, noisy(blocks, tokens))
         able = ((sums >= least) & (sums > -np.inf)).nonzero()[0]
         best = able[np.argsort(-sums[able], kind="stable")[:count]]
         return positions[best], sums[best]
