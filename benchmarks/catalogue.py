@@ -6,9 +6,8 @@ A step's Python is all of its time in which no inference is under way; of it, th
 strategy and its processors, from the logits to the next request, and the rest is the engine's and the pages'. The first
 step, which reads the prompts, is left out. All Python is measured twice: in place, and once more with the outputs of
 that run recorded and replayed without any inference, so that every decision is the same but the processor's caches stay
-warm. So many prompts run at once that an inference has about 32 rows. Lines with a `+` are processors inside sampling.
-A row's time is in microseconds.
-Marked are methods whose own Python is more than a fifth of their steps.
+warm. So many prompts run at once that an inference has about 32 rows; all times but a step's are microseconds a row.
+Lines with a `+` are processors inside sampling. Marked are methods whose own Python is above a fifth of their steps.
 """
 
 from __future__ import annotations
@@ -103,6 +102,8 @@ def timed(kind: type[od.Strategy]) -> Iterator[Clock]:
     clock, decode = Clock(), kind.decode
 
     class Timed:
+        """As much of a generator as the engine uses."""
+
         def __init__(self, *given: Any) -> None:
             self._decoding = decode(*given)
 
@@ -116,7 +117,7 @@ def timed(kind: type[od.Strategy]) -> Iterator[Clock]:
         def close(self) -> None:
             self._decoding.close()
 
-    with patch.object(kind, "decode", lambda *given: Timed(*given)):
+    with patch.object(kind, "decode", lambda *given: Timed(*given)):  # a class would not be given the strategy
         yield clock
 
 
@@ -186,7 +187,7 @@ def main() -> None:
             with replayed(clock.outputs or []):
                 warm, _ = steps(tasks_for(model, spec, count, new))
             python = seconds - clock.seconds
-            each = [1e6 * time / clock.rows for time in (python, own.seconds, warm)]
+            each = [1e6 * spent / clock.rows for spent in (python, own.seconds, warm)]
             measured.append((1e3 * seconds / number, *each, 100 * python / seconds, 100 * own.seconds / seconds))
         figures = np.median(measured, axis=0)
         rows = clock.rows / clock.inferences
