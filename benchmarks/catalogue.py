@@ -33,11 +33,11 @@ ROWS, ASKED = 32, 20.0
 
 @dataclass
 class Clock:
-    """The time in which an inference is under way, in any graph.
+    """The time in which something is under way: an inference in any graph, or a method.
 
     Attributes:
         seconds: its sum.
-        inferences, rows: how many there were.
+        inferences, rows: how many of these there were.
         outputs: what each returned, in the order of their starts, if they are recorded.
     """
 

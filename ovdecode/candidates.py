@@ -39,7 +39,7 @@ class Candidates(Law):
         weights: Floats | None = None,
         blocks: Blocks | None = None,
     ) -> None:
-        super().__init__(logits, divisor, weights, blocks)
+        super().__init__(logits, divisor=divisor, weights=weights, blocks=blocks)
         self._ids = ids
 
     @classmethod
@@ -59,7 +59,7 @@ class Candidates(Law):
     @cached_property
     def ids(self) -> NDArray[np.intp]:
         """Token ids, rising, shape (n,)."""
-        return np.arange(len(self.logits)) if self._ids is None else self._ids
+        return np.arange(len(self)) if self._ids is None else self._ids
 
     def probabilities_of(self, tokens: NDArray[Any]) -> Floats:
         """Of these token ids, shape (n,): 0 for those that are no candidates."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 from ovdecode.candidates import Candidates
 from ovdecode.numerics import Floats
 
 
-class Deferred(Candidates):
+class Deferred(Candidates, ABC):
     """The same tokens as others, with weights that are made when somebody asks for them.
 
     Subclass it and write `make`; and `draw`, with exactly the law of these weights, or nothing is gained.

@@ -17,7 +17,7 @@ def from_extra(extra: str, module: str, user: str) -> Any:
         user: who needs it, for the error.
 
     Raises:
-        ConfigurationError: if it is not installed, or does not work as it is.
+        ConfigurationError: if it is not installed, or fails when it is imported.
 
     Example:
         >>> from_extra("magic", "no_such_package.spells", "`wizard`")
@@ -28,9 +28,11 @@ def from_extra(extra: str, module: str, user: str) -> Any:
     package = module.partition(".")[0]
     try:
         return import_module(module)
-    except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == package
-        fault, upgrade = ("is not installed", "") if absent else (f"can't be imported: {error}", "--upgrade ")
+    except Exception as error:  # what does not fit what else is installed raises anything
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            fault, how = "is not installed", ""
+        else:
+            fault, how = f"can't be imported: {error}", "--upgrade --upgrade-strategy eager "
         raise ConfigurationError(
-            f"{user} needs `{package}`, which {fault}. Run: pip install {upgrade}'ovdecode[{extra}]'"
+            f"{user} needs `{package}`, which {fault}. Run: pip install {how}'ovdecode[{extra}]'"
         ) from error

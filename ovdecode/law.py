@@ -41,6 +41,7 @@ class Law:
     def __init__(
         self,
         logits: Floats | None,
+        *,
         divisor: float = 1.0,
         weights: Floats | None = None,
         blocks: Blocks | None = None,

@@ -22,14 +22,20 @@ def test_what_is_absent_is_to_be_installed() -> None:
     assert str(raised.value) == expected
 
 
-def test_what_does_not_work_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [("import quite_absent", "No module named 'quite_absent'"), ("1 / 0", "division by zero")],
+)
+def test_what_does_not_work_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+) -> None:
     """It was said to be missing where what it needs itself was."""
-    (tmp_path / "half_there.py").write_text("import quite_absent\n")
+    (tmp_path / "half_there.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError) as raised:
         from_extra("metrics", "half_there", "`mauve`")
     assert str(raised.value) == (
-        "`mauve` needs `half_there`, which can't be imported: No module named 'quite_absent'. Run: pip install "
-        "--upgrade 'ovdecode[metrics]'"
+        f"`mauve` needs `half_there`, which can't be imported: {reason}. Run: pip install "
+        "--upgrade --upgrade-strategy eager 'ovdecode[metrics]'"
     )
     assert "half_there" not in sys.modules

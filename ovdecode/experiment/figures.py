@@ -82,7 +82,7 @@ def write_figures(
         The files.
 
     Raises:
-        ConfigurationError: if matplotlib is not installed, or a file can't be written.
+        ConfigurationError: if matplotlib can't be imported, or a file can't be written.
     """
     if suffix not in (".pdf", ".svg", ".png"):
         raise ConfigurationError(f"`suffix` must be one of .pdf, .svg, .png, got {suffix!r}")

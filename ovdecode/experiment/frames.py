@@ -16,7 +16,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], columns: Items[str]) -> pandas
     """Rows as a data frame.
 
     Raises:
-        ConfigurationError: if pandas is not installed.
+        ConfigurationError: if pandas can't be imported.
     """
     library = from_extra("report", "pandas", "a data frame")
     frame: pandas.DataFrame = library.DataFrame(list(rows), columns=list(columns))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ovdecode.errors import ConfigurationError, ModelError
+from ovdecode.extras import from_extra
 from ovdecode.models.atomic import exclusive, publish_folder, scratch_beside, sha256_of
 from ovdecode.models.folder import export_command
 from ovdecode.models.gguf_config import read_metadata, write_configs
@@ -61,7 +62,7 @@ def convert_gguf(source: Path, target: Path, weights: Weights = "int8", *, diges
 
     Raises:
         ModelError: The file is no GGUF or is cut short, or its kind cannot be converted faithfully.
-        ConfigurationError: `weights` is unknown, or `target` holds something else.
+        ConfigurationError: `weights` is unknown, `target` holds something else, or a package is missing.
     """
     if weights not in _FILE_TYPES:
         raise ConfigurationError(f"`weights` must be `int8` or `f16`, but it is `{weights}`.")
@@ -115,14 +116,8 @@ def _check_source(source: Path) -> None:
 
 
 def _convert(source: Path, folder: Path, weights: Weights) -> None:
-    try:
-        import gguf  # noqa: F401
-        import openvino_genai
-    except ImportError as error:
-        raise ModelError(
-            f"`{source.name}` needs the packages `gguf` and `openvino-genai` to be converted, but "
-            f"`{error.name}` is not installed. Run: pip install 'ovdecode[gguf]'"
-        ) from error
+    from_extra("gguf", "gguf", f"the conversion of `{source.name}`")
+    openvino_genai = from_extra("gguf", "openvino_genai", f"the conversion of `{source.name}`")
     reader, metadata = read_metadata(source)
     _check_faithful(source, metadata, reader)
     build_tokenizer(metadata)  # a vocabulary that cannot be rebuilt is an error now, not after the long part

@@ -131,5 +131,5 @@ class PagedGraph:
         """The LM head's logits, (rows, vocab), of a layer's residual stream, (rows, hidden)."""
         self._head_tensors.write({"hidden": hidden})
         outputs = self._head_tensors.outputs(len(hidden))
-        self._head.infer()
+        self._head.infer(share_outputs=True)  # or all would be copied once more
         return sealed(outputs)["logits"]

@@ -87,7 +87,7 @@ class StatefulGraph:
         if not len(hidden):
             logits = np.empty((0, self.vocab_size), np.float32)
         else:
-            logits = self._head.infer({"hidden": hidden})["logits"].copy()
+            logits = self._head.infer({"hidden": hidden}, share_outputs=True)["logits"].copy()
         logits.flags.writeable = False
         return logits
 

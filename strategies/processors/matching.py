@@ -151,7 +151,7 @@ def llguidance() -> ModuleType:
     """The library that parses.
 
     Raises:
-        ConfigurationError: if it is not installed.
+        ConfigurationError: if it can't be imported.
     """
     library: ModuleType = from_extra("grammar", "llguidance", "a constraint")
     return library

@@ -178,17 +178,17 @@ class _Skewed(Deferred):
         return skewed
 
     def draw(self, rng: Chooser) -> int:
-        """One of the best tokens, or of all others together; then among more of them."""
+        """A token with its skewed probability: one of the best, or one of all others, which are then looked among."""
         if rng.ordered:
             return super().draw(rng)
-        weights, refused, count = self.before.weights, 0, _BEST
-        total = weights.sum(dtype=np.float64)
+        others, refused, count = self.before.weights.copy(), 0, _BEST
         while True:
             top = self.before.top(count)
             best = self.before.positions(top.ids)[top.falling()]
-            among = weights[best].astype(np.float64)
-            added = self._added(np.append(among, max(total - among.sum(), 0.0)))
-            added[:refused] = 0
+            among = self.before.weights[best].astype(np.float64)
+            others[best] = 0
+            added = self._added(np.append(among, others.sum(dtype=np.float64)))
+            added[:refused] = 0  # of the best, the first are those that were among them before
             place = rng.choose(added)
             if place < len(best):
                 return self.token(int(best[place]))

@@ -189,7 +189,7 @@ def test_a_missing_package_is_named_with_its_command(
 ) -> None:
     source = write_tiny(tmp_path / "tiny.gguf")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModelError, match=r"pip install 'ovdecode\[gguf\]'"):
+    with pytest.raises(ConfigurationError, match=rf"needs `{package}`, .*pip install 'ovdecode\[gguf\]'"):
         convert_gguf(source, tmp_path / "out")
 
 

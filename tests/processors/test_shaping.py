@@ -231,6 +231,14 @@ def test_a_draw_has_the_law_of_the_weights_that_it_does_not_make(skew: float) ->
     assert found == pytest.approx(skewed.distribution(len(row)), rel=1e-4, abs=1e-9)
 
 
+def test_the_draw_ends_where_no_token_is_left() -> None:
+    """What rounding left of a sum was offered as if it were further tokens, for ever."""
+    row = [6.7380905, -23.80889, -2.440191, 11.599103, -9.951692]
+    found = distribution(Sampling(processors=Skew(1.0)), Model(TableRunner({(): row})), [0], max_new_tokens=1)
+    expected = Skew(1.0)(Candidates(np.array(row, np.float32)), ROOT).distribution(5)
+    assert found == pytest.approx({(token,): share for token, share in enumerate(expected)}, rel=1e-4, abs=1e-9)
+
+
 def test_what_chooses_in_order_is_offered_all_skewed_weights_at_once() -> None:
     class Ordered(Random):
         ordered = True

@@ -26,7 +26,7 @@ def charts(methods: Items[str]) -> dict[str, Mapping[str, Any]]:
     `@right`, `@low` and `@high` for what the first chart reaches to.
 
     Raises:
-        ConfigurationError: if Altair is not installed.
+        ConfigurationError: if Altair can't be imported.
     """
     alt = from_extra("report", "altair", "a report")
     domain = alt.Scale(domain=list(methods), range=colors(methods))
@@ -89,7 +89,7 @@ def library() -> str:
     """The script that draws them, to be inlined: Vega, Vega-Lite and Vega-Embed.
 
     Raises:
-        ConfigurationError: if vl-convert is not installed.
+        ConfigurationError: if vl-convert can't be imported.
     """
     return _bundle(from_extra("report", "vl_convert", "a report").javascript_bundle)
 
