@@ -57,7 +57,8 @@ class GumbelNoise:
             rows, most = logits.reshape(-1, _BLOCK), -np.log(arrivals)  # most: the noise of the first of each block
             bounds = peaks + most  # of the sums in each block
 
-            def noisy(blocks: NDArray[np.intp], tokens: NDArray[np.intp]) -> NDArray[np.float64]:
+            def noisy(tokens: NDArray[np.intp]) -> NDArray[np.float64]:
+                blocks = tokens // _BLOCK
                 noise = self._noise(tokens, arrivals[blocks], tokens % _BLOCK == winners[blocks])
                 sums: NDArray[np.float64] = logits[tokens] + noise
                 return sums
@@ -65,16 +66,15 @@ class GumbelNoise:
             # What is among the largest of a few blocks bounds what can be among the largest of all.
             first = np.argpartition(bounds, -_FIRST)[-_FIRST:]
             positions = (first[:, None] * _BLOCK + _PLACES).ravel()
-            sums = noisy(first.repeat(_BLOCK), positions)
+            sums = noisy(positions)
             least = np.partition(sums, -count)[-count] if count <= len(sums) else -np.inf
             others = bounds >= least
             others[first] = False
             if others.any():
                 blocks = others.nonzero()[0]
                 likely = (rows[blocks] + most[blocks, None] >= least).ravel().nonzero()[0]
-                blocks = blocks[likely // _BLOCK]
-                tokens = blocks * _BLOCK + likely % _BLOCK
-                positions, sums = np.append(positions, tokens), np.append(sums, noisy(blocks, tokens))
+                tokens = blocks[likely // _BLOCK] * _BLOCK + likely % _BLOCK
+                positions, sums = np.append(positions, tokens), np.append(sums, noisy(tokens))
         able = ((sums >= least) & (sums > -np.inf)).nonzero()[0]
         best = able[np.argsort(-sums[able], kind="stable")[:count]]
         return positions[best], sums[best]
